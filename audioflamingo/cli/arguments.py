@@ -1,0 +1,115 @@
+"""Arguments that several verbs share, and a parser whose errors are one line that lists what is allowed."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from audioflamingo.errors import OptionError
+
+GENERATION_OPTIONS = (
+    "max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop", "long_audio"
+)  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse with errors as `OptionError`, and options and files in any order."""
+
+    def __init__(self, verb: str, summary: str, examples: str) -> None:
+        super().__init__(
+            prog=f"flamingo {verb}",
+            description=summary,
+            epilog="examples:\n" + "".join(f"  {line}\n" for line in examples.splitlines()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self.add_argument("-h", "--help", action="store_true", help="show this and leave")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise OptionError(f"{message}. See {self.prog} --help.")
+
+    def parse_words(self, words: Sequence[str]) -> argparse.Namespace | None:
+        """The arguments, or None where only help was asked for, which is printed.
+
+        Raises:
+            OptionError: an unknown option, a wrong value, or something missing.
+        """
+        options_end = words.index("--") if "--" in words else len(words)
+        if any(word in ("-h", "--help") for word in words[:options_end]):
+            sys.stdout.write(self.format_help())
+            return None
+        arguments, unknown = self.parse_known_intermixed_args(list(words))
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            self.error(f"{' '.join(unknown)} is not an option of {self.prog}; allowed: {', '.join(flags)}")
+        return arguments
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """`--model`, `--device`, `--dtype`."""
+    parser.add_argument(
+        "--model",
+        default="nano",
+        metavar="NAME",
+        help="nano (the default), af3, af3-think, af3-chat, a folder, a hub id",
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; by default the GPU if there is one")
+    parser.add_argument("--dtype", metavar="NAME", help="float32, bfloat16 or float16; by default what fits the device")
+
+
+def add_generation(parser: argparse.ArgumentParser) -> None:
+    """How the answer is chosen; what is not given stays at the checkpoint's default."""
+    parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N", help="most tokens of the answer")
+    parser.add_argument("--temperature", type=number(0), metavar="T", help="0: always the likeliest token; 0.7: varied")
+    parser.add_argument("--top-k", type=whole_number(0), metavar="K", help="sample from the K likeliest tokens; 0: all")
+    parser.add_argument("--top-p", type=number(0, 1), metavar="P", help="sample from the likeliest P of probability")
+    parser.add_argument("--repetition-penalty", type=number(0), metavar="X", help="above 1: repeat less; 1: off")
+    parser.add_argument("--seed", type=whole_number(0), metavar="N", help="of sampling; same seed, same answer")
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be given repeatedly")
+    parser.add_argument(
+        "--long-audio",
+        choices=("error", "truncate", "split"),
+        help="what to do with a sound that is too long for the model: refuse it (default), cut it, answer in parts",
+    )
+
+
+def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, by the names that the API takes."""
+    given = {name: getattr(arguments, name, None) for name in GENERATION_OPTIONS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def whole_number(minimum: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers from `minimum` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} came, allowed: a whole number, {minimum} or more")
+        return value
+
+    return parse
+
+
+def number(minimum: float, maximum: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: finite numbers between `minimum` and `maximum`."""
+    allowed = f"{minimum:g} or more" if maximum == math.inf else f"{minimum:g} to {maximum:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (minimum <= value <= maximum and math.isfinite(value)):
+            raise argparse.ArgumentTypeError(f"{text!r} came, allowed: a number, {allowed}")
+        return value
+
+    return parse

@@ -1,0 +1,30 @@
+"""`flamingo caption`: a description of all that is heard."""
+
+from __future__ import annotations
+
+import argparse
+
+from audioflamingo.cli.answering import Answerer
+from audioflamingo.cli.arguments import add_generation, add_model
+
+SUMMARY = "Describe each sound in words."
+EXAMPLES = """\
+flamingo caption street.wav
+flamingo caption *.wav --json > captions.jsonl
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words and options of the verb."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="sound files (- is stdin)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line: text, finish_reason, usage, notes")
+    add_model(parser)
+    add_generation(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Describe; returns the exit code."""
+    from audioflamingo.prompt import CAPTION_PROMPT
+
+    answerer = Answerer(arguments, as_json=arguments.json)
+    return answerer.each(arguments.files, lambda file, heading: answerer.stream([file], CAPTION_PROMPT, heading))

@@ -1,0 +1,45 @@
+"""`flamingo info`: what a checkpoint is, without loading its weights."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from audioflamingo.cli.output import write_json, write_text
+
+SUMMARY = "Show what a model is: size, precision, limits, default options. Its weights are checked but not loaded."
+EXAMPLES = """\
+flamingo info nano
+flamingo info ./my-checkpoint --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words and options of the verb."""
+    parser.add_argument("model", metavar="MODEL", help="nano, af3, af3-think, af3-chat, a folder, a hub id")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print; returns the exit code."""
+    from audioflamingo.api import inspect_model
+
+    found = inspect_model(arguments.model)
+    if arguments.json:
+        write_json(found)
+    else:
+        write_text("".join(f"{name:32}{value}\n" for name, value in _flat(found)))
+    return 0
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            lines += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            lines.append((prefix + name, f"{value:,}"))
+        else:
+            lines.append((prefix + name, str(value)))
+    return lines

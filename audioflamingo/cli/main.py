@@ -1,0 +1,80 @@
+"""The table of verbs, and what becomes of errors.
+
+Exit codes: 0 all is well; 1 some of many files failed, the others' answers were printed; 2 nothing could be done as it
+was asked for; 130 interrupted; 141 the reader of our output went away.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from audioflamingo.cli import ask, caption, info, transcribe
+from audioflamingo.cli.arguments import Parser
+from audioflamingo.cli.output import report_error
+from audioflamingo.errors import FlamingoError, OptionError
+from audioflamingo.version import __version__
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+VERBS: dict[str, ModuleType] = {"ask": ask, "transcribe": transcribe, "caption": caption, "info": info}
+"""Each module has SUMMARY, EXAMPLES, `add_arguments(parser)` and `run(arguments) -> exit code`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # OpenMP's threads spin while they wait, which on a busy machine takes the core from the thread they wait for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal's encoding lacks
+    logging.basicConfig(level=logging.WARNING, format="flamingo: %(message)s", stream=sys.stderr)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except FlamingoError as error:
+        report_error(error)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered goes nowhere; without this, Python complains about it while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return code
+
+
+def _run(words: list[str]) -> int:
+    if not words:
+        sys.stderr.write(help_text())
+        return EXIT_USER_ERROR
+    verb, *rest = words
+    if verb in ("-h", "--help", "help"):
+        sys.stdout.write(help_text())
+        return 0
+    if verb == "--version":
+        sys.stdout.write(f"flamingo {__version__}\n")
+        return 0
+    if verb not in VERBS:
+        raise OptionError(f"{verb!r} is not a verb; allowed: {', '.join(VERBS)}. See flamingo --help.")
+    module = VERBS[verb]
+    parser = Parser(verb, module.SUMMARY, module.EXAMPLES)
+    module.add_arguments(parser)
+    arguments = parser.parse_words(rest)
+    return 0 if arguments is None else int(module.run(arguments))
+
+
+def help_text() -> str:
+    """What `flamingo --help` prints."""
+    verbs = "".join(f"  {name:12}{module.SUMMARY}\n" for name, module in VERBS.items())
+    examples = "".join(f"  {module.EXAMPLES.splitlines()[0]}\n" for module in VERBS.values())
+    return (
+        "usage: flamingo VERB ...\n\nAudio Flamingo 3: ask, transcribe and reason about any sound.\n\n"
+        f"verbs:\n{verbs}\nexamples:\n{examples}\nEvery verb explains itself: flamingo VERB --help\n"
+    )

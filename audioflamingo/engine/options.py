@@ -1,0 +1,146 @@
+"""Every option of a request, and what is allowed. Defaults come from the checkpoint where it states them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from audioflamingo.config import MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, MAX_WINDOWS
+from audioflamingo.engine.sampling import check_sampling
+from audioflamingo.errors import CheckpointError, OptionError
+from audioflamingo.prompt import Budget, PromptStyle
+from audioflamingo.types import LongAudio, Sampling
+
+GENERATION_CONFIG = "generation_config.json"
+MAX_CONFIG_BYTES = 1 << 20
+REFERENCE_TOP_K = 50  # what transformers samples from where a checkpoint asks for sampling and does not say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a caller may choose for one answer.
+
+    Attributes:
+        max_new_tokens: most tokens of an answer.
+        temperature: 0 is greedy; above it, logits are divided by it.
+        top_k: sample from the k likeliest tokens; 0 keeps all.
+        top_p: sample from the smallest set of tokens whose probability reaches p; 1 keeps all.
+        repetition_penalty: above 1 makes tokens seen before less likely; 1 is off.
+        seed: of the random choice; the same seed gives the same answer.
+        stop: the answer ends before the first of these strings; one string or several.
+        long_audio: what happens to a sound of more than `max_windows` windows: "error", "truncate" or "split".
+        max_windows: windows of 30 s that one sound may have.
+        max_prompt_tokens: most tokens of a prompt, sounds included.
+        style: how `<sound>` stands in a message, "hf" or "nvidia"; None leaves it to the checkpoint.
+    """
+
+    max_new_tokens: int = MAX_NEW_TOKENS
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    long_audio: LongAudio = "error"
+    max_windows: int = MAX_WINDOWS
+    max_prompt_tokens: int = MAX_PROMPT_TOKENS
+    style: PromptStyle | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """The part that the engine sees."""
+        return Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling)})
+
+    def budget(self, max_positions: int) -> Budget:
+        """The part that limits the prompt, for a decoder of so many positions.
+
+        Raises:
+            OptionError: the answer alone would take them all.
+        """
+        return Budget(self.max_prompt_tokens, self.max_new_tokens, max_positions)
+
+    def updated(self, given: Mapping[str, Any]) -> Options:
+        """These options with some of them replaced.
+
+        Raises:
+            OptionError: an unknown name, a wrong type or a value out of range; all complaints at once.
+        """
+        allowed = [field.name for field in fields(self)]
+        unknown = [name for name in given if name not in allowed]
+        if unknown:
+            raise OptionError(f"unknown option {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+        options = replace(self, **{name: _checked(name, value) for name, value in given.items()})
+        check_sampling(options.sampling)
+        _check_ranges(options)
+        return options
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value in the type of its option."""
+    if name == "stop":
+        stops = (value,) if isinstance(value, str) else value
+        is_right, kind = isinstance(stops, list | tuple) and all(isinstance(one, str) for one in stops), "strings"
+        value = tuple(stops) if is_right else stops
+    elif name == "style":
+        is_right, kind = value is None or value in get_args(PromptStyle), _one_of(PromptStyle) + " or None"
+    elif name == "long_audio":
+        is_right, kind = value in get_args(LongAudio), _one_of(LongAudio)
+    elif name in ("temperature", "top_p", "repetition_penalty"):
+        is_right, kind = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    else:
+        is_right, kind = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    if not is_right:
+        raise OptionError(f"{name} is {value!r}, allowed: {kind}")
+    return value
+
+
+def _one_of(literal: Any) -> str:
+    return "one of " + ", ".join(map(repr, get_args(literal)))
+
+
+def _check_ranges(options: Options) -> None:
+    for name in ("max_windows", "max_prompt_tokens"):
+        if getattr(options, name) < 1:
+            raise OptionError(f"{name} is {getattr(options, name)}, allowed: at least 1")
+
+
+def checkpoint_options(folder: Path, max_positions: int) -> Options:
+    """Default options of a checkpoint, from its generation_config.json where it has one.
+
+    A decoder of few positions keeps half of them for the prompt.
+
+    Raises:
+        CheckpointError: the file cannot be read or holds values that are not allowed.
+    """
+    path = folder / GENERATION_CONFIG
+    if not path.is_file():
+        return _fitting(Options(), max_positions)
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
+        return _fitting(Options().updated(_stated(values)), max_positions)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be used: {error}; remove it or download it again") from error
+
+
+def _fitting(options: Options, max_positions: int) -> Options:
+    return replace(options, max_new_tokens=max(1, min(options.max_new_tokens, max_positions // 2)))
+
+
+def _stated(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a generation_config.json sets, in our terms."""
+    stated: dict[str, Any] = {}
+    if values.get("repetition_penalty") is not None:
+        stated["repetition_penalty"] = values["repetition_penalty"]
+    if isinstance(values.get("max_new_tokens"), int):  # the model card's figure holds where the file allows more
+        stated["max_new_tokens"] = min(values["max_new_tokens"], MAX_NEW_TOKENS)
+    if values.get("do_sample"):
+        reference = {"temperature": 1.0, "top_k": REFERENCE_TOP_K, "top_p": 1.0}
+        stated |= {name: default if values.get(name) is None else values[name] for name, default in reference.items()}
+    return stated

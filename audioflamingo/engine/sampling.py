@@ -1,0 +1,113 @@
+"""Logits to the next token, in the reference's order: repetition penalty, temperature, top-k, top-p, then the choice.
+
+The order and the meaning of each step are those of transformers' logits processors. Shapes: B sequences, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from audioflamingo.errors import OptionError
+from audioflamingo.types import Sampling
+
+
+def check_sampling(sampling: Sampling) -> Sampling:
+    """The same options, if every one is allowed.
+
+    Raises:
+        OptionError: all complaints at once.
+    """
+    rules = (
+        (sampling.max_new_tokens >= 1, "max_new_tokens", "at least 1"),
+        (isfinite(sampling.temperature) and sampling.temperature >= 0, "temperature", "0 (greedy) or more"),
+        (sampling.top_k >= 0, "top_k", "0 (all) or more"),
+        (0 < sampling.top_p <= 1, "top_p", "above 0 and at most 1"),
+        (isfinite(sampling.repetition_penalty) and sampling.repetition_penalty > 0, "repetition_penalty", "above 0"),
+        (0 <= sampling.seed < 2**63, "seed", "0 or more, below 2**63"),
+        (all(sampling.stop), "stop", "strings that are not empty"),
+    )
+    wrong = [f"{name} is {getattr(sampling, name)!r}, allowed: {what}" for is_ok, name, what in rules if not is_ok]
+    if wrong:
+        raise OptionError("; ".join(wrong))
+    return sampling
+
+
+class Sampler:
+    """The choices of one sequence: its own random stream, and the tokens that its penalty has to look at.
+
+    The random stream belongs to the request and lies on the CPU, so that neither the batch around it nor the device
+    changes what is drawn.
+    """
+
+    def __init__(self, sampling: Sampling, prompt_ids: Rows[int], vocab_size: int, device: torch.device) -> None:
+        self.sampling = sampling
+        self._generator = torch.Generator().manual_seed(sampling.seed)
+        self._seen: Tensor | None = None
+        if sampling.repetition_penalty != 1:
+            self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+            self._seen[torch.tensor(sorted(set(prompt_ids)), device=device)] = True
+
+    @property
+    def is_plain_greedy(self) -> bool:
+        """Whether the likeliest token is chosen from the logits as they are."""
+        return self.sampling.temperature == 0 and self._seen is None
+
+    def choose(self, logits: Tensor) -> int:
+        """The next token from (V,) logits of any float dtype."""
+        scores = logits.float()
+        if self._seen is not None:
+            scores = penalise(scores, self._seen, self.sampling.repetition_penalty)
+        token = int(scores.argmax()) if self.sampling.temperature == 0 else self._draw(scores)
+        if self._seen is not None:
+            self._seen[token] = True
+        return token
+
+    def _draw(self, scores: Tensor) -> int:
+        scores = scores / self.sampling.temperature
+        scores = keep_top_k(scores, self.sampling.top_k)
+        scores = keep_top_p(scores, self.sampling.top_p)
+        uniform = torch.rand((), dtype=torch.float64, generator=self._generator)
+        return draw(scores.softmax(-1), float(uniform))
+
+
+def choose_tokens(logits: Tensor, samplers: Rows[Sampler]) -> list[int]:
+    """Next tokens of a batch from (B, V) logits, one sampler a row."""
+    if all(sampler.is_plain_greedy for sampler in samplers):
+        return [int(token) for token in logits.argmax(-1).tolist()]
+    return [sampler.choose(row) for sampler, row in zip(samplers, logits, strict=True)]
+
+
+def penalise(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Divide positive and multiply negative scores (V,) of the tokens marked in `seen` (V,) bool."""
+    return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
+
+
+def keep_top_k(scores: Tensor, top_k: int) -> Tensor:
+    """Scores (V,) with all but the k largest, and what ties with the last of them, at -inf; 0 keeps all."""
+    if not 0 < top_k < scores.shape[-1]:
+        return scores
+    smallest_kept = scores.topk(top_k).values[-1]
+    return scores.masked_fill(scores < smallest_kept, -torch.inf)
+
+
+def keep_top_p(scores: Tensor, top_p: float) -> Tensor:
+    """Scores (V,) with all but the smallest set of tokens whose probability reaches p at -inf; one always stays."""
+    if top_p == 1:
+        return scores
+    # Summed from the least likely upwards, as the reference does: rounding then falls on the same side.
+    ascending, order = scores.sort()
+    dropped = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
+    dropped[-1] = False
+    return scores.masked_fill(torch.zeros_like(dropped).scatter(0, order, dropped), -torch.inf)
+
+
+def draw(probabilities: Tensor, uniform: float) -> int:
+    """The token in whose share of (V,) probabilities a number from [0, 1) falls; never one of probability 0."""
+    cumulative = probabilities.double().cumsum(-1)
+    # Rounding may carry the product up to the total itself, which lies in no token's share.
+    target = torch.minimum(cumulative[-1] * uniform, torch.nextafter(cumulative[-1], torch.zeros_like(cumulative[-1])))
+    return int(torch.searchsorted(cumulative, target, right=True))

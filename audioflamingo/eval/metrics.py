@@ -1,0 +1,62 @@
+"""Word error rate, accuracy, and how sure one can be of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from audioflamingo.train.validate import word_errors
+
+NUM_RESAMPLES = 1_000
+_NOT_A_WORD = re.compile(r"[^a-z0-9' ]+")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure with its 95 % interval, from resampling the items.
+
+    Attributes:
+        value: the figure, a share.
+        low: 2.5th percentile over resamples.
+        high: 97.5th percentile.
+        num_items: how many items it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    num_items: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.num_items}"
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words without punctuation."""
+    return _NOT_A_WORD.sub(" ", text.lower()).split()
+
+
+def word_error_rate(truths: Sequence[str], guesses: Sequence[str]) -> Measured:
+    """Errors of all sentences over words of all sentences."""
+    pairs = [(words_of(t), words_of(g)) for t, g in zip(truths, guesses, strict=True)]
+    errors = np.array([word_errors(t, g) for t, g in pairs], float)
+    words = np.array([len(t) for t, _ in pairs], float)
+    return _resampled(len(pairs), lambda chosen: errors[chosen].sum() / max(words[chosen].sum(), 1.0))
+
+
+def accuracy(hits: Sequence[bool]) -> Measured:
+    """Share of items that are right."""
+    values = np.array(hits, float)
+    return _resampled(len(values), lambda chosen: float(values[chosen].mean()))
+
+
+def _resampled(num_items: int, figure: Callable[[np.ndarray[tuple[int], np.dtype[np.int64]]], float]) -> Measured:
+    if not num_items:
+        raise ValueError("there is nothing to measure: the list of items is empty")
+    rng = np.random.default_rng(0)
+    values = [float(figure(rng.integers(0, num_items, num_items))) for _ in range(NUM_RESAMPLES)]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Measured(float(figure(np.arange(num_items))), float(low), float(high), num_items)

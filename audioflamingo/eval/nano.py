@@ -1,0 +1,169 @@
+"""The embedded model's table: what it can do on material that training never saw, known and unknown sources apart.
+
+    python -m audioflamingo.eval.nano --model nano --out benchmarks/results/nano.json
+
+Every test set is made here from a seed: the same on any machine that has the speech engines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audioflamingo.api import AudioFlamingo, load_model
+from audioflamingo.eval.metrics import Measured, accuracy, word_error_rate
+from audioflamingo.types import Audio, Message
+from audioflamingo.world import tasks
+from audioflamingo.world.scenes import (
+    SPEECH_LEVEL,
+    Dice,
+    Scene,
+    Source,
+    empty_scene,
+    place,
+    sound_scene,
+    speech_over_sound_scene,
+    speech_scene,
+)
+from audioflamingo.world.voices import Speaker, draw_speaker, speak
+
+SEED = 4_000
+BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A sound, what is asked, and the truth."""
+
+    scene: Scene
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A named way to make items; `score` is "wer" or "exact"."""
+
+    name: str
+    score: str
+    make: Callable[[Dice], Item]
+
+
+def _spoken_item(source: Source, speaker_of: Callable[[Dice], Speaker], dice: Dice) -> Item:
+    """A clean sentence of the test split by one speaker, or the same through the source's channel."""
+    speaker = speaker_of(dice)
+    text = source.sentences.sentence(dice.plain)
+    samples = speak(text, speaker)
+    samples = samples * (SPEECH_LEVEL / (float(np.sqrt(np.mean(np.square(samples)))) + 1e-9))
+    scene = place(samples, text, speaker, source, dice)
+    return Item(scene, tasks.TRANSCRIBE[0], scene.transcript or "")
+
+
+def _speech(engine: str, strength: float, voice: str | None = None) -> Callable[[Dice], Item]:
+    source = Source("test", strength=strength)
+
+    def speaker_of(dice: Dice) -> Speaker:
+        speaker = draw_speaker(dice.plain, (engine,))
+        return Speaker(engine, voice, "male", speaker.rate) if voice else speaker
+
+    return lambda dice: _spoken_item(source, speaker_of, dice)
+
+
+def _question(make: Callable[[Dice], Scene], task: str, *, phrasing: bool = False) -> Callable[[Dice], Item]:
+    def item(dice: Dice) -> Item:
+        while True:
+            scene = make(dice)
+            asked = tasks.questions(scene, random.Random(dice.plain.random()), held_out_phrasings=phrasing)
+            for question in asked:
+                if question.task == task:
+                    return Item(scene, question.text, question.answer)
+
+    return item
+
+
+def test_sets() -> Iterator[TestSet]:
+    """All rows of the table, in order."""
+    yield TestSet("transcription, new sentences, espeak-ng, clean", "wer", _speech("espeak-ng", 0.0))
+    yield TestSet("transcription, new sentences, flite, clean", "wer", _speech("flite", 0.0))
+    yield TestSet("transcription, new sentences, espeak-ng, rooms and noise", "wer", _speech("espeak-ng", 1.0))
+    yield TestSet("transcription, new sentences, flite, rooms and noise", "wer", _speech("flite", 1.0))
+    yield TestSet("transcription, engine and voice never heard (festival ked)", "wer",
+                  _speech("festival", 0.0, "ked_diphone"))  # fmt: skip
+    yield TestSet("transcription, engine never heard (festival kal)", "wer", _speech("festival", 0.0, "kal_diphone"))
+    for name, held_out in (("new renderings", False), ("synthesis families never heard", True)):
+        source = Source("test", held_out_sounds=held_out, strength=0.0)
+        noisy = Source("test", held_out_sounds=held_out, strength=0.7)
+        yield TestSet(f"naming one sound, {name}, clean", "exact", _question(_sounds(source, 1), "identify"))
+        yield TestSet(f"naming one sound, {name}, rooms and noise", "exact", _question(_sounds(noisy, 1), "identify"))
+        yield TestSet(f"naming two sounds in order, {name}, clean", "exact", _question(_sounds(source, 2), "identify"))
+        yield TestSet(f"which of two came first, {name}, clean", "exact", _question(_sounds(source, 2), "which_first"))
+    clean = Source("test", strength=0.0)
+    yield TestSet("naming one sound, phrasing never seen", "exact",
+                  _question(_sounds(clean, 1), "identify", phrasing=True))  # fmt: skip
+    yield TestSet("multiple choice of four", "exact", _question(_sounds(clean, 1), "choice"))
+    yield TestSet("is a sound there, yes or no", "exact", _question(_sounds(clean, 2), "presence"))
+    yield TestSet("man or woman", "exact", _question(lambda dice: speech_scene(clean, dice), "speaker_sex"))
+    yield TestSet("sound behind speech", "exact",
+                  _question(lambda dice: speech_over_sound_scene(clean, dice), "background"))  # fmt: skip
+    yield TestSet("noise or silence said to be so", "exact", _question(lambda dice: empty_scene(dice), "identify"))
+    yield TestSet("no speech where nobody speaks", "exact", _question(_sounds(clean, 2), "transcribe"))
+
+
+def _sounds(source: Source, num_events: int) -> Callable[[Dice], Scene]:
+    return lambda dice: sound_scene(source, dice, num_events=num_events)
+
+
+def measure(model: AudioFlamingo, test_set: TestSet, num_items: int) -> tuple[Measured, list[dict[str, str]]]:
+    """The figure of one row, and its first mistakes."""
+    items = [test_set.make(Dice.of(SEED, index)) for index in range(num_items)]
+    replies: list[str] = []
+    for start in range(0, num_items, BATCH):
+        conversations = [
+            [Message("user", (Audio(item.scene.samples, f"item {start + i}"), item.question))]
+            for i, item in enumerate(items[start : start + BATCH])
+        ]
+        replies += [reply.text for reply in model.generate(conversations, max_new_tokens=96)]
+    truths = [item.answer for item in items]
+    if test_set.score == "wer":
+        figure = word_error_rate(truths, replies)
+    else:
+        figure = accuracy([t == r for t, r in zip(truths, replies, strict=True)])
+    mistakes = [{"truth": t, "reply": r} for t, r in zip(truths, replies, strict=True) if t.lower() != r.lower()]
+    return figure, mistakes[:8]
+
+
+def main() -> None:
+    """Print the table and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--items", type=int, default=200)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    model = load_model(options.model)
+    results: dict[str, Any] = {"model": options.model, "python": platform.python_version(), "rows": []}
+    for test_set in test_sets():
+        if options.only not in test_set.name:
+            continue
+        began = time.monotonic()
+        figure, mistakes = measure(model, test_set, options.items)
+        print(f"{test_set.name:<70} {figure}", flush=True)
+        print(f"  {time.monotonic() - began:.0f} s; mistakes: {mistakes[:3]}", file=sys.stderr, flush=True)
+        results["rows"].append({"name": test_set.name, "score": test_set.score, **asdict(figure), "mistakes": mistakes})
+        if options.out:
+            options.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps({row["name"]: round(row["value"], 4) for row in results["rows"]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Qwen2.5, the decoder: pre-norm layers with grouped-query attention, rotary positions and SwiGLU.
+
+Shapes: N tokens of all sequences packed one after another, D width, H query heads, Hkv key heads, Dh head width,
+V vocabulary. How tokens attend (to themselves only, or to a cache) is the business of the `AttentionContext` that is
+passed in: the layers below are the same for training, prefill and decoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audioflamingo.config import DecoderConfig
+from audioflamingo.model.attention import Packing, attend
+
+
+class AttentionContext(Protocol):
+    """What the new tokens attend to."""
+
+    def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(N, H, Dh) outputs for queries (N, H, Dh) and new keys and values (N, Hkv, Dh), rotary already applied."""
+        ...
+
+
+@dataclass(frozen=True)
+class CausalContext:
+    """Whole sequences without a cache: every token sees its own sequence up to itself."""
+
+    packing: Packing
+
+    def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `AttentionContext`."""
+        return attend(query, key, value, self.packing, causal=True)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm in fp32, rounded to the input's dtype before the weight, as the reference does."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
+        if x.dtype == torch.float32 or self.training:  # one kernel; other rounding than the reference's only if short
+            return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, each (N, 1, Dh) in `dtype`, computed in fp32, for (N,) positions."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64, device=positions.device).float() / head_dim
+    angles = positions.float()[:, None] * (1.0 / theta**exponents)
+    angles = torch.cat([angles, angles], dim=-1)[:, None]
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding of (N, H, Dh), halves paired as in Qwen2."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+class DecoderAttention(nn.Module):
+    """Grouped-query attention; queries, keys and values have biases, the output has none."""
+
+    def __init__(self, config: DecoderConfig, layer_index: int) -> None:
+        super().__init__()
+        self.layer_index = layer_index
+        self.head_dim = config.head_dim
+        self.q_proj = nn.Linear(config.width, config.num_heads * config.head_dim)
+        self.k_proj = nn.Linear(config.width, config.num_kv_heads * config.head_dim)
+        self.v_proj = nn.Linear(config.width, config.num_kv_heads * config.head_dim)
+        self.o_proj = nn.Linear(config.num_heads * config.head_dim, config.width, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext) -> Tensor:
+        """(N, D) to (N, D)."""
+        heads = (-1, self.head_dim)
+        query = rotate(self.q_proj(x).unflatten(-1, heads), cos, sin)
+        key = rotate(self.k_proj(x).unflatten(-1, heads), cos, sin)
+        value = self.v_proj(x).unflatten(-1, heads)
+        out: Tensor = self.o_proj(context.attend(self.layer_index, query, key, value).flatten(1))
+        return out
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward without biases."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.width, config.ffn_width, bias=False)
+        self.up_proj = nn.Linear(config.width, config.ffn_width, bias=False)
+        self.down_proj = nn.Linear(config.ffn_width, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, D) to (N, D)."""
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """A pre-norm transformer layer."""
+
+    def __init__(self, config: DecoderConfig, layer_index: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.self_attn = DecoderAttention(config, layer_index)
+        self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.mlp = SwiGLU(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext) -> Tensor:
+        """(N, D) to (N, D)."""
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, context)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class Decoder(nn.Module):
+    """Embeddings of packed tokens to hidden states and logits."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.num_layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+
+    def forward(self, x: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
+        """Hidden states after the last norm.
+
+        Args:
+            x: (N, D) embeddings.
+            positions: (N,) int64, each token's position in its own sequence.
+            context: what the tokens attend to.
+        """
+        cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
+        for layer in self.layers:
+            x = layer(x, cos, sin, context)
+        out: Tensor = self.norm(x)
+        return out

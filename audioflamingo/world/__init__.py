@@ -1,0 +1,1 @@
+"""Sounds that we make ourselves, voices, events, rooms and scenes, and questions about them with exact answers."""

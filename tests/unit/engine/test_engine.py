@@ -1,0 +1,238 @@
+"""The loop on a tiny random model: batch equals single, streamed equals whole, and every way an answer can end."""
+
+import gc
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audioflamingo.audio import num_audio_tokens
+from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
+from audioflamingo.engine.engine import Engine
+from audioflamingo.engine.runner import AudioEmbedder
+from audioflamingo.engine.scheduler import Limits
+from audioflamingo.errors import OptionError
+from audioflamingo.model.attention import Packing
+from audioflamingo.model.decoder import CausalContext
+from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.types import Audio, Prompt, Sampling, Span
+
+sys.path.append(str(Path(__file__).parents[1]))
+from small_tokenizer import small_tokenizer
+
+MAX_POSITIONS = 2000
+
+
+@pytest.fixture(scope="module")
+def engine():
+    tokenizer = small_tokenizer()
+    config = ModelConfig(
+        encoder=EncoderConfig(width=16, num_layers=1, num_heads=2, ffn_width=32),
+        decoder=DecoderConfig(
+            vocab_size=tokenizer.vocab_size,
+            width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, ffn_width=48,
+            max_positions=MAX_POSITIONS,
+        ),
+        audio_token_id=tokenizer.sound,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Flamingo(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.3)
+    return Engine(model, tokenizer)
+
+
+def sound(duration_s, seed):
+    samples = np.random.default_rng(seed).standard_normal(round(16_000 * duration_s)).astype(np.float32)
+    return Audio(samples * 0.1, f"sound {seed}")
+
+
+def prompt(engine, *parts):
+    """Text and sounds to a `Prompt`; equal sounds are one."""
+    ids, spans, audios = [], [], []
+    for part in parts:
+        if isinstance(part, str):
+            ids += engine.tokenizer.encode(part)
+            continue
+        if part not in audios:
+            audios.append(part)
+        num_tokens = num_audio_tokens(len(part.samples))
+        spans.append(Span(len(ids), num_tokens, audios.index(part)))
+        ids += [engine.tokenizer.sound] * num_tokens
+    return Prompt(tuple(ids), tuple(spans), tuple(audios))
+
+
+@pytest.fixture(scope="module")
+def prompts(engine):
+    rain, dog, music = sound(0.5, 1), sound(2, 2), sound(31, 3)
+    return [
+        prompt(engine, rain, "What is it?"),
+        prompt(engine, "Which came first? ", dog, " or ", rain, "?"),
+        prompt(engine, "no sound"),
+        prompt(engine, music, "Describe it."),
+        prompt(engine, dog, dog, "Twice."),
+        prompt(engine, "x"),
+    ]
+
+
+def run(engine, prompts, samplings):
+    """Per prompt: token ids, text, last delta."""
+    deltas = [[] for _ in prompts]
+    for delta in engine.generate(prompts, samplings):
+        assert not any(one.finish_reason for one in deltas[delta.index]), "a delta after the end"
+        deltas[delta.index].append(delta)
+    return [
+        (tuple(token for one in many for token in one.token_ids), "".join(one.text for one in many), many[-1])
+        for many in deltas
+    ]
+
+
+def plainest(engine, prompt, num_tokens):
+    """Greedy tokens by running the whole sequence again for every token, without any cache."""
+    embedder, ids = AudioEmbedder(engine.model, 1), list(prompt.ids)
+    with torch.no_grad():
+        embedder.add(prompt.audios)
+        audio = embedder.of_prompt(prompt)
+        for _ in range(num_tokens):
+            packing = Packing.of([len(ids)], engine.model.device)
+            merged = engine.model.merge(torch.tensor(ids), torch.cat(audio) if audio else None)
+            hidden = engine.model.hidden_states(merged, packing.positions, CausalContext(packing))
+            ids.append(int(engine.model.logits(hidden[-1]).argmax()))
+    return tuple(ids[prompt.num_tokens :])
+
+
+def test_tokens_are_those_of_the_model_without_a_cache(engine, prompts):
+    answers = run(engine, prompts[:3], [Sampling(max_new_tokens=6)] * 3)
+    for one, (token_ids, _, _) in zip(prompts[:3], answers, strict=True):
+        assert token_ids == plainest(engine, one, len(token_ids))
+
+
+SAMPLINGS = [
+    Sampling(max_new_tokens=30),
+    Sampling(max_new_tokens=3, temperature=1.5, seed=1),
+    Sampling(max_new_tokens=25, temperature=0.8, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=2),
+    Sampling(max_new_tokens=12, repetition_penalty=1.5),
+    Sampling(max_new_tokens=20, temperature=1.0, seed=3),
+    Sampling(max_new_tokens=1),
+]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(),
+        Limits(max_sequences=2, prefill_tokens=40, encoder_windows=1),
+        Limits(max_sequences=3, max_cache_tokens=300, encoder_windows=2),
+    ],
+    ids=["together", "two by two", "little cache"],
+)
+def test_every_prompt_gets_what_it_gets_alone(engine, prompts, limits):
+    together = run(Engine(engine.model, engine.tokenizer, limits), prompts, SAMPLINGS)
+    alone = [run(engine, [one], [how])[0] for one, how in zip(prompts, SAMPLINGS, strict=True)]
+    assert [one[:2] for one in together] == [one[:2] for one in alone]
+    assert [one[2].usage for one in together] == [one[2].usage for one in alone]
+
+
+def test_streamed_text_is_the_text_of_the_tokens(engine, prompts):
+    for token_ids, text, _ in run(engine, prompts, [Sampling(max_new_tokens=40, temperature=2.0)] * len(prompts)):
+        assert text == engine.tokenizer.decode(token_ids)
+
+
+def test_seeds(engine, prompts):
+    def texts(seed):
+        return [
+            one[1] for one in run(engine, prompts[:2], [Sampling(max_new_tokens=20, temperature=1.0, seed=seed)] * 2)
+        ]
+
+    assert texts(7) == texts(7) != texts(8)
+
+
+def test_ends_at_the_limit_of_new_tokens(engine, prompts):
+    token_ids, _, last = run(engine, prompts[:1], [Sampling(max_new_tokens=5)])[0]
+    assert (len(token_ids), last.finish_reason) == (5, "length")
+    assert last.usage.completion_tokens == 5
+    assert (last.usage.prompt_tokens, last.usage.audio_tokens) == (prompts[0].num_tokens, prompts[0].num_audio_tokens)
+    assert last.usage.audio_s == pytest.approx(0.5)
+
+
+def test_ends_where_the_positions_end(engine):
+    long = Prompt((5,) * (MAX_POSITIONS - 3))
+    token_ids, _, last = run(engine, [long], [Sampling(max_new_tokens=50)])[0]
+    assert (len(token_ids), last.finish_reason) == (3, "length")
+
+
+@pytest.mark.parametrize("end", ["im_end", "endoftext"])
+def test_ends_at_an_end_token_which_is_counted_but_not_shown(engine, prompts, end):
+    token_ids, text, _ = run(engine, prompts[:1], [Sampling(max_new_tokens=8)])[0]
+    row = token_ids[4]
+    assert row not in token_ids[:4]
+    with _swapped_rows(engine.model, row, getattr(engine.tokenizer, end)):
+        stopped, shown, last = run(engine, prompts[:1], [Sampling(max_new_tokens=8)])[0]
+    assert stopped == (*token_ids[:4], getattr(engine.tokenizer, end))
+    assert shown == engine.tokenizer.decode(token_ids[:4])
+    assert text.startswith(shown)
+    assert last.finish_reason == "stop"
+
+
+class _swapped_rows:  # noqa: N801
+    """Two tokens trade places at the model's end, so that it says the one where it said the other."""
+
+    def __init__(self, model, one, other):
+        self.weight, self.pair = model.decoder.lm_head.weight, [one, other]
+
+    def __enter__(self):
+        with torch.no_grad():
+            self.weight[self.pair] = self.weight[self.pair[::-1]].clone()
+
+    def __exit__(self, *_):
+        self.__enter__()
+
+
+def test_ends_before_a_stop_string_that_is_never_shown(engine, prompts):
+    _, whole, _ = run(engine, prompts[:1], [Sampling(max_new_tokens=30)])[0]
+    stop = whole[7:10]
+    deltas = list(engine.generate(prompts[:1], [Sampling(max_new_tokens=30, stop=("@never@", stop))]))
+    assert "".join(one.text for one in deltas) == whole[: whole.find(stop)]
+    assert deltas[-1].finish_reason == "stop_string"
+    assert deltas[-1].usage.completion_tokens == len(deltas) < 30
+
+
+def test_closing_frees_the_cache_and_leaves_no_inference_mode_behind(engine, prompts):
+    deltas = engine.generate(prompts, [Sampling(max_new_tokens=500)] * len(prompts))
+    next(deltas)
+    assert not torch.is_inference_mode_enabled()
+    cache = weakref.ref(deltas.gi_frame.f_locals["run"].cache)
+    deltas.close()
+    gc.collect()
+    assert cache() is None
+
+
+def test_equal_sounds_are_encoded_once(engine, monkeypatch):
+    encoded = []
+    encoder_forward = engine.model.encoder.forward
+    monkeypatch.setattr(
+        engine.model.encoder, "forward", lambda mel, frames: encoded.extend(frames) or encoder_forward(mel, frames)
+    )
+    same = [prompt(engine, Audio(sound(1, 4).samples, name), f"{name}?") for name in "abc"]
+    run(engine, same, [Sampling(max_new_tokens=2)] * 3)
+    assert encoded == [100]
+
+
+def test_a_last_window_too_short_for_a_token_is_no_trouble(engine):
+    one = prompt(engine, sound(30 + 0.01, 5), "What?")
+    assert one.num_audio_tokens == 750
+    alone = run(Engine(engine.model, engine.tokenizer, Limits(encoder_windows=1)), [one], [Sampling(max_new_tokens=2)])
+    assert alone[0][:2] == run(engine, [one], [Sampling(max_new_tokens=2)])[0][:2]
+
+
+def test_no_prompts_no_deltas(engine):
+    assert list(engine.generate([], [])) == []
+
+
+def test_wrong_options_are_refused_before_any_work(engine, prompts):
+    with pytest.raises(OptionError, match="temperature"):
+        engine.generate(prompts[:1], [Sampling(temperature=-1)])
