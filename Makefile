@@ -1,15 +1,20 @@
-# make demo | make test | make bench      Each sets up what it needs by itself, in .venv.
-PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c 'import venv' >/dev/null 2>&1 && echo python3.12 || echo python3)
+# make demo | make test | make bench | make examples      Each sets up what it needs by itself, in .venv.
+usable = $(1) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $(call usable,$$name) && break; done; echo $$name)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test bench check clean
+.PHONY: demo test bench check examples clean
 
 demo: .venv/run.stamp
+	@echo '$$ flamingo ask examples/dog_then_bell.wav "What do you hear?"'
 	@$(BIN)/flamingo ask examples/dog_then_bell.wav "What do you hear?"
+	@echo '$$ flamingo transcribe examples/man_speaking.flac'
+	@$(BIN)/flamingo transcribe examples/man_speaking.flac
+	@echo 'The truth, and where this small model is wrong: examples/README.md. The command is .venv/bin/flamingo.'
 
 test: .venv/dev.stamp check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -21,12 +26,17 @@ check: .venv/dev.stamp
 bench: .venv/dev.stamp
 	$(BIN)/python benchmarks/cpu.py
 
+# The sounds, their truth, and what the embedded model answers. Needs espeak-ng, flite and festival: see .ci/run.
+examples: .venv/dev.stamp
+	$(BIN)/python -m audioflamingo.world.examples --out examples
+	$(BIN)/python -m audioflamingo.eval.examples --folder examples
+
 .venv/run.stamp: pyproject.toml setup.sh
-	bash setup.sh "$(PYTHON)" run
+	@bash setup.sh "$(PYTHON)" run
 	@touch $@
 
 .venv/dev.stamp: pyproject.toml setup.sh
-	bash setup.sh "$(PYTHON)" dev
+	@bash setup.sh "$(PYTHON)" dev
 	@touch $@ .venv/run.stamp
 
 clean:

@@ -6,27 +6,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from audioflamingo.audio import Source
 from audioflamingo.audio import load as load_audio
-from audioflamingo.config import WINDOW_S, ModelConfig
+from audioflamingo.config import ModelConfig
+from audioflamingo.conversation import Chat, PromptSize, Stream, with_examples
+from audioflamingo.conversation.examples import Example
+from audioflamingo.conversation.sounds import Sources, loaded, with_loaded_sounds
 from audioflamingo.engine.engine import Engine
 from audioflamingo.engine.options import Options, checkpoint_options
 from audioflamingo.engine.request import Request, collect, flatten, in_order, prepare
 from audioflamingo.engine.runner import audible_windows, encode_windows
 from audioflamingo.errors import CheckpointError, FlamingoError, OptionError
+from audioflamingo.inspection import describe, inspect_model, text_folder
 from audioflamingo.model.flamingo import Flamingo
-from audioflamingo.model.skeleton import NoInitialisation, num_parameters, skeleton
+from audioflamingo.model.lora import merged
+from audioflamingo.model.skeleton import NoInitialisation, num_parameters
 from audioflamingo.model.weights import load_config, load_flamingo, resolve
-from audioflamingo.model.weights.read import DTYPES as DTYPES_BY_HEADER
-from audioflamingo.model.weights.read import inventory, is_nvidia, match
 from audioflamingo.prompt import (
     CAPTION_PROMPT,
     TRANSCRIBE_PROMPT,
@@ -35,12 +38,17 @@ from audioflamingo.prompt import (
     load_template,
     strip_transcription,
 )
+from audioflamingo.structured import Structured, parse_answer
+from audioflamingo.think import adapter_folder, with_think_suffix
+from audioflamingo.think.adapter import read_adapter
+from audioflamingo.think.thinking import Thinking, split_deltas
 from audioflamingo.tokenizer import Tokenizer
-from audioflamingo.types import Audio, Delta, Message, Reply
+from audioflamingo.types import Delta, Message, Prompt, Reply, Sampling
 
-__all__ = ["AudioFlamingo", "Chat", "Stream", "load_audio", "load_model"]
+__all__ = ["AudioFlamingo", "Chat", "Stream", "inspect_model", "load_audio", "load_model"]
 
 SMALL_PARAMETERS = 1_000_000_000  # below it, fp32 fits any machine and is the faster on a CPU
+UNLIMITED = 1 << 40  # tokens; for counting what does not fit
 DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
@@ -51,7 +59,6 @@ DTYPES = {
 }
 
 Conversation = str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]
-Sources = Source | list[Source] | tuple[Source, ...] | None
 
 
 def load_model(
@@ -59,6 +66,8 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    thinking: str | Path | None = None,
+    adapter: str | Path | None = None,
 ) -> AudioFlamingo:
     """Load a model.
 
@@ -66,9 +75,13 @@ def load_model(
         name: "nano" for the embedded model, the short name of a released checkpoint, a folder, or a hub id.
         device: as torch names it; by default the GPU if there is one, else the CPU.
         dtype: "float32", "bfloat16" or "float16"; by default the checkpoint's own, and fp32 for small models on a CPU.
+        thinking: folder of a thinking adapter; by default the checkpoint's own, if it has one. It is read when first
+            used.
+        adapter: folder of an adapter, such as `flamingo train lora` writes, that is worked into the weights for all
+            answers.
 
     Raises:
-        CheckpointError: there is no such model, or it is broken.
+        CheckpointError: there is no such model or adapter, or it is broken, or the two do not fit.
         OptionError: device or dtype is not available.
     """
     chosen_device, chosen_dtype = _device(device), _dtype(dtype)
@@ -76,17 +89,21 @@ def load_model(
     config = load_config(folder)
     if chosen_dtype is None and chosen_device.type == "cpu" and num_parameters(config) < SMALL_PARAMETERS:
         chosen_dtype = torch.float32
-    text_folder = _text_folder(folder)
-    tokenizer = Tokenizer.from_folder(text_folder)
+    texts = text_folder(folder)
+    tokenizer = Tokenizer.from_folder(texts)
     _check_vocabulary(tokenizer, config)
+    tokenizer.sound_boundaries = config.sound_boundaries
     with NoInitialisation():
         model = load_flamingo(folder, device=chosen_device, dtype=chosen_dtype)
+    if adapter is not None:
+        model.load_state_dict(merged(model, read_adapter(adapter, model)), assign=True)
     return AudioFlamingo(
         name=str(name),
         model=model.requires_grad_(False),
         tokenizer=tokenizer,
-        template=load_template(text_folder),
-        defaults=checkpoint_options(text_folder, config.decoder.max_positions),
+        template=load_template(texts),
+        defaults=checkpoint_options(texts, config.decoder.max_positions),
+        thinking=adapter_folder(folder) if thinking is None else Path(thinking),
     )
 
 
@@ -94,7 +111,14 @@ class AudioFlamingo:
     """A loaded model. Every answer takes the options of `Options` as keywords; an unknown one is an error."""
 
     def __init__(
-        self, *, name: str, model: Flamingo, tokenizer: Tokenizer, template: ChatTemplate, defaults: Options
+        self,
+        *,
+        name: str,
+        model: Flamingo,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        defaults: Options,
+        thinking: Path | None = None,
     ) -> None:
         self.name = name
         self.model = model
@@ -102,22 +126,45 @@ class AudioFlamingo:
         self.template = template
         self.defaults = defaults
         self.engine = Engine(model, tokenizer)
+        self.thinking = Thinking(model, tokenizer, thinking)
+        self.structured = Structured(tokenizer, model.config.decoder.vocab_size)
 
-    def ask(self, audio: Sources, question: str, *, sample_rate_hz: int | None = None, **options: Any) -> Reply:
+    def ask(
+        self,
+        audio: Sources,
+        question: str,
+        *,
+        sample_rate_hz: int | None = None,
+        examples: Iterable[Example] = (),
+        **options: Any,
+    ) -> Reply:
         """Answer a question about sounds.
 
         Args:
             audio: a path, bytes, an open file, an array, an `Audio`, a list of these, or None for a plain question.
             question: what to ask; `<sound>` and `<sound-k>` in it place the sounds, which else come first.
             sample_rate_hz: rate of arrays.
+            examples: (sound, answer) pairs that show what is wanted; the question is asked of each of them first.
             options: see `Options`.
 
         Raises:
             FlamingoError: a sound, the prompt or an option is not usable.
         """
-        message = Message("user", (*_load_all(audio, sample_rate_hz), question))
-        reply: Reply = self._answer([(message,)], options)[0]
+        message = Message("user", (*loaded(audio, sample_rate_hz), question))
+        return self.answer((*with_examples(question, examples), message), **options)
+
+    def answer(self, conversation: Conversation, **options: Any) -> Reply:
+        """The whole answer to a conversation's last message; see `stream`."""
+        reply: Reply = self._answer([conversation], options)[0]
         return reply
+
+    def extract(self, audio: Sources, question: str, schema: Any, **options: Any) -> Any:
+        """Answer as an object: an instance of `schema` if it is a pydantic class, else what its JSON holds.
+
+        Raises:
+            SchemaError: the answer ended before the schema was met.
+        """
+        return parse_answer(self.ask(audio, question, schema=schema, **options).text, schema)
 
     def transcribe(self, audio: Source, *, sample_rate_hz: int | None = None, **options: Any) -> Reply:
         """The words that are spoken, without the model's introduction to them. See `ask`."""
@@ -141,23 +188,40 @@ class AudioFlamingo:
         Raises:
             FlamingoError: before any work, if a sound, the conversation or an option is not usable.
         """
-        requests = [self._prepare(conversation, self.defaults.updated(options))]
+        chosen = self.defaults.updated(options)
+        requests = [self._prepare(conversation, chosen)]
         prompts, samplings, places = flatten(requests)
-        deltas = in_order(requests, places, self.engine.generate(prompts, samplings))
-        return Stream(deltas, requests[0].notes)
+        deltas = in_order(requests, places, self._deltas(prompts, samplings, [chosen] * len(prompts)))
+        checked = self.structured.checked(deltas, chosen.schema) if chosen.schema else deltas
+        return Stream(checked, requests[0].notes)
 
     @overload
     def generate(
-        self, conversations: Sequence[Conversation], *, errors: Literal["raise"] = "raise", **options: Any
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        errors: Literal["raise"] = "raise",
+        each: Sequence[Mapping[str, Any]] | None = None,
+        **options: Any,
     ) -> list[Reply]: ...
 
     @overload
     def generate(
-        self, conversations: Sequence[Conversation], *, errors: Literal["return"], **options: Any
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        errors: Literal["return"],
+        each: Sequence[Mapping[str, Any]] | None = None,
+        **options: Any,
     ) -> list[Reply | FlamingoError]: ...
 
     def generate(
-        self, conversations: Sequence[Conversation], *, errors: Literal["raise", "return"] = "raise", **options: Any
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        errors: Literal["raise", "return"] = "raise",
+        each: Sequence[Mapping[str, Any]] | None = None,
+        **options: Any,
     ) -> list[Reply] | list[Reply | FlamingoError]:
         """Answer many conversations as one batch; each answer is the one that it would get alone.
 
@@ -165,16 +229,37 @@ class AudioFlamingo:
             conversations: each in a form that `stream` takes.
             errors: "raise" the first error before any work; or "return" it in the place of its answer, so that one bad
                 conversation does not lose the others.
+            each: options of the single conversations, one mapping for each, which go before those for all; so that,
+                for example, some of a batch think and others do not.
             options: see `Options`; the same for all.
         """
         if errors not in ("raise", "return"):
             raise OptionError(f"errors is {errors!r}, allowed: 'raise' or 'return'")
-        return self._answer(conversations, options, keep_errors=errors == "return")
+        if each is not None and len(each) != len(conversations):
+            raise OptionError(
+                f"each has {len(each)} mappings for {len(conversations)} conversations; allowed: one each"
+            )
+        return self._answer(conversations, options, keep_errors=errors == "return", each=each)
 
-    def chat(self, system: str | None = None, **options: Any) -> Chat:
-        """A conversation that remembers what was said and heard, with options for all its answers."""
+    def chat(self, system: str | None = None, *, examples: Sequence[Message] = (), **options: Any) -> Chat:
+        """A conversation that remembers what was said and heard, with options for all its answers.
+
+        Args:
+            system: what the model is told about its task.
+            examples: messages that stand before it and are never left out, see `with_examples`.
+            options: see `Options`.
+        """
         self.defaults.updated(options)  # a wrong option is known now, not at the first question
-        return Chat(self, system, options)
+        return Chat(self, system, options, examples)
+
+    def measure(self, conversation: Conversation, **options: Any) -> PromptSize:
+        """What a conversation takes as a prompt, even where it does not fit; of a split sound, the largest part."""
+        chosen = self.defaults.updated(options)
+        unlimited = replace(chosen, max_prompt_tokens=UNLIMITED, max_new_tokens=1, max_thought_tokens=None)
+        parts = self._request(conversation, unlimited, 2 * UNLIMITED).parts
+        largest = max((part.prompt for part in parts), key=lambda prompt: prompt.num_tokens)
+        limit = chosen.budget(self.model.config.decoder.max_positions).prompt_limit
+        return PromptSize(largest.num_tokens, largest.num_audio_tokens, limit)
 
     def encode(self, audio: Source, *, project: bool = False, sample_rate_hz: int | None = None) -> Tensor:
         """What the model hears: (A, D) features at 25 Hz in the model's dtype, on its device.
@@ -199,8 +284,33 @@ class AudioFlamingo:
         }
 
     def _prepare(self, conversation: Conversation, options: Options) -> Request:
-        messages = as_messages(_with_loaded_sounds(conversation))
-        return prepare(messages, options, self.tokenizer, self.template, self.model.config.decoder.max_positions)
+        """A request with what steers its answer: the thinking adapter, the end of thoughts, the schema."""
+        if options.think:
+            self.engine.adapter = self.thinking.ready()
+        request = self._request(conversation, options, self.model.config.decoder.max_positions)
+        if options.schema and len(request.parts) > 1:
+            raise OptionError("schema takes one answer, but long_audio='split' gives several; ask about each part")
+        rule = self.structured.rule(options.schema) if options.schema else None
+        sampling = replace(request.sampling, rule=rule)
+        if options.think:
+            sampling = self.thinking.steer(sampling, options.thought_budget, rule)
+        return replace(request, sampling=sampling)
+
+    def _request(self, conversation: Conversation, options: Options, max_positions: int) -> Request:
+        messages = as_messages(with_loaded_sounds(conversation))
+        if options.think:
+            messages = with_think_suffix(messages)
+        return prepare(messages, options, self.tokenizer, self.template, max_positions)
+
+    def _deltas(
+        self, prompts: Sequence[Prompt], samplings: Sequence[Sampling], options: Sequence[Options]
+    ) -> Generator[Delta, None, None]:
+        """The engine's deltas with thoughts apart; options are one a prompt."""
+        splitters = {
+            index: self.thinking.splitter(one.schema is not None) for index, one in enumerate(options) if one.think
+        }
+        deltas = self.engine.generate(prompts, samplings)
+        return split_deltas(deltas, splitters) if splitters else deltas
 
     def _answer(
         self,
@@ -208,152 +318,39 @@ class AudioFlamingo:
         options: Mapping[str, Any],
         tidy: Callable[[str], str] = str,
         keep_errors: bool = False,
+        each: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Any]:
-        chosen = self.defaults.updated(options)
+        chosen = [self.defaults.updated({**options, **own}) for own in each or [{}] * len(conversations)]
         answers: list[Reply | FlamingoError | None] = []
         requests: list[Request] = []
-        for conversation in conversations:
+        for conversation, own in zip(conversations, chosen, strict=True):
             try:
-                requests.append(self._prepare(conversation, chosen))
+                requests.append(self._prepare(conversation, own))
                 answers.append(None)
             except FlamingoError as error:
                 if not keep_errors:
                     raise
                 answers.append(error)
+        used = [own for own, answer in zip(chosen, answers, strict=True) if answer is None]
         prompts, samplings, places = flatten(requests)
-        replies = iter(collect(requests, places, self.engine.generate(prompts, samplings), tidy))
-        return [next(replies) if answer is None else answer for answer in answers]
+        deltas = self._deltas(prompts, samplings, [used[number] for number, _ in places])
+        replies = iter(zip(collect(requests, places, deltas, tidy), used, strict=True))
+        found = [next(replies) if answer is None else answer for answer in answers]
+        return [self._finished(*one, keep_errors) if isinstance(one, tuple) else one for one in found]
 
-
-class Stream(Iterator[Delta]):
-    """An answer as it comes. Closing it stops the work; it is closed at the end of a `with` block.
-
-    Attributes:
-        notes: what was done to the sounds that their author should know of, such as a truncation.
-    """
-
-    def __init__(self, deltas: Iterator[Delta], notes: tuple[str, ...]) -> None:
-        self._deltas = deltas
-        self.notes = notes
-
-    def __next__(self) -> Delta:
-        return next(self._deltas)
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the work and free its memory."""
-        close = getattr(self._deltas, "close", None)
-        if close is not None:
-            close()
-
-
-class Chat:
-    """A conversation with memory: every question and answer, and every sound, stay for the turns that follow.
-
-    Attributes:
-        messages: what was said so far.
-    """
-
-    def __init__(self, model: AudioFlamingo, system: str | None, options: Mapping[str, Any]) -> None:
-        self.messages: tuple[Message, ...] = () if system is None else (Message("system", (system,)),)
-        self._model = model
-        self._options = dict(options)
-
-    def ask(self, question: str, audio: Sources = None, *, sample_rate_hz: int | None = None, **options: Any) -> Reply:
-        """Say the next turn, with new sounds or none, and get the whole answer; see `AudioFlamingo.ask`.
-
-        A question that fails leaves the conversation as it was.
-        """
-        messages = self._with_question(question, audio, sample_rate_hz)
-        reply: Reply = self._model.generate([messages], **self._options | options)[0]
-        self.messages = (*messages, Message("assistant", (reply.text,)))
+    def _finished(self, reply: Reply, options: Options, keep_errors: bool) -> Reply | FlamingoError:
+        """The reply, if it keeps what its options promise."""
+        if options.schema:
+            try:
+                self.structured.check(reply.text, options.schema)
+            except FlamingoError as error:
+                if not keep_errors:
+                    raise
+                return error
+        if options.think and reply.finish_reason == "length":
+            note = "the reply was cut at max_new_tokens; raise it if the answer behind the thoughts is incomplete"
+            return replace(reply, notes=(*reply.notes, note))
         return reply
-
-    def stream(
-        self, question: str, audio: Sources = None, *, sample_rate_hz: int | None = None, **options: Any
-    ) -> Stream:
-        """Like `ask`, piece by piece. What was said until the stream ends or is closed becomes part of the memory."""
-        messages = self._with_question(question, audio, sample_rate_hz)
-        stream = self._model.stream(messages, **self._options | options)
-        return Stream(self._remembered(messages, stream), stream.notes)
-
-    def _with_question(self, question: str, audio: Sources, sample_rate_hz: int | None) -> tuple[Message, ...]:
-        return (*self.messages, Message("user", (*_load_all(audio, sample_rate_hz), question)))
-
-    def _remembered(self, messages: tuple[Message, ...], stream: Stream) -> Iterator[Delta]:
-        text = ""
-        try:
-            with stream:
-                for delta in stream:
-                    text += delta.text
-                    yield delta
-        finally:
-            if text:
-                self.messages = (*messages, Message("assistant", (text,)))
-
-
-def inspect_model(name: str | Path) -> dict[str, Any]:
-    """What `AudioFlamingo.info` tells, read from the checkpoint's headers: its tensors are checked but not loaded.
-
-    Raises:
-        CheckpointError: there is no such model, or it is broken.
-    """
-    folder = resolve(name)
-    config = load_config(folder)
-    shapes = {key: tuple(tensor.shape) for key, tensor in skeleton(config).state_dict().items()}
-    stored = match(folder, inventory(folder), shapes).values()
-    defaults = checkpoint_options(_text_folder(folder), config.decoder.max_positions)
-    dtypes = sorted({str(DTYPES_BY_HEADER[tensor.dtype]).removeprefix("torch.") for tensor in stored})
-    return {"name": str(name), "folder": str(folder), "dtype": ", ".join(dtypes), **describe(config, defaults)}
-
-
-def describe(config: ModelConfig, defaults: Options) -> dict[str, Any]:
-    """Size, limits and default options of a model of this shape, as plain values."""
-    return {
-        "num_parameters": num_parameters(config),
-        "max_positions": config.decoder.max_positions,
-        "max_audio_s": defaults.max_windows * WINDOW_S,
-        "shape": config.summary(),
-        "options": asdict(defaults),
-    }
-
-
-def _load_all(audio: Sources, sample_rate_hz: int | None) -> list[Audio]:
-    if audio is None:
-        return []
-    sources = cast("Iterable[Source]", audio if isinstance(audio, list | tuple) else (audio,))
-    return [load_audio(source, sample_rate_hz=sample_rate_hz) for source in sources]
-
-
-def _with_loaded_sounds(conversation: Any) -> Any:
-    """The same conversation with an `Audio` wherever a sound's source stood; what else is wrong stays for others."""
-    if isinstance(conversation, Message):
-        return Message(conversation.role, tuple(map(_loaded, conversation.content)))
-    if isinstance(conversation, Mapping):
-        content: Any = conversation.get("content")
-        is_list = isinstance(content, list | tuple)
-        return {**conversation, "content": [*map(_loaded, content)] if is_list else _loaded(content)}
-    if isinstance(conversation, Sequence) and not isinstance(conversation, str):
-        return [_with_loaded_sounds(one) if isinstance(one, Message | Mapping) else one for one in conversation]
-    return conversation
-
-
-def _loaded(item: Any) -> Any:
-    if isinstance(item, Path):
-        return load_audio(item)
-    if isinstance(item, Mapping) and item.get("type", "audio") == "audio" and "audio" in item:
-        return load_audio(item["audio"], sample_rate_hz=item.get("sample_rate_hz"), name=item.get("name"))
-    return item
-
-
-def _text_folder(folder: Path) -> Path:
-    """Where the tokenizer, the template and the defaults of a checkpoint are."""
-    return folder / "llm" if is_nvidia(folder) else folder
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from math import pi
+from typing import Any, Literal, get_args
 
 from audioflamingo.errors import CheckpointError
 
@@ -22,6 +23,8 @@ MAX_NEW_TOKENS = 1_024
 MAX_LAYERS = 1_000  # bounds for what a config.json may ask for
 MAX_SIZE = 1 << 24
 MAX_FLOAT = 1e12
+MUSIC_MODEL_TYPE = "musicflamingo"
+VARIANT_KEY = "time_rotary_variant"  # ours; a config.json without it means transformers' form
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,43 @@ class DecoderConfig:
     norm_eps: float = 1e-6
 
 
+TimeRotaryVariant = Literal["transformers", "nvidia"]
+
+
+@dataclass(frozen=True)
+class TimeRotaryConfig:
+    """Rotary time embedding of Music Flamingo and Audio Flamingo Next, see `model.rotary_time`.
+
+    Attributes:
+        variant: which of the two published forms.
+        theta: base of the rates.
+        max_positions: what positions are divided by.
+        share: of the encoder's channels, for each of the two axes.
+    """
+
+    variant: TimeRotaryVariant = "transformers"
+    theta: float = 1200.0
+    max_positions: float = 1200.0
+    share: float = 0.2
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """The whole model."""
+    """The whole model.
+
+    Attributes:
+        encoder: AF-Whisper.
+        decoder: Qwen2.5.
+        audio_token_id: the placeholder of one audio token.
+        sound_boundaries: ids that stand before and behind every sound (Music Flamingo), or None.
+        time_rotary: rotary time embedding (Music Flamingo), or None.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     audio_token_id: int = 151_669
+    sound_boundaries: tuple[int, int] | None = None
+    time_rotary: TimeRotaryConfig | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -76,14 +109,15 @@ class ModelConfig:
             encoder=_encoder_config(values["audio_config"]),
             decoder=decoder,
             audio_token_id=_audio_token_id(values, decoder.vocab_size),
+            sound_boundaries=_sound_boundaries(values, decoder.vocab_size) if _is_music(values) else None,
+            time_rotary=_time_rotary(values) if _is_music(values) else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The config.json that transformers 5 reads."""
         encoder, decoder = self.encoder, self.decoder
         return {
-            "architectures": ["AudioFlamingo3ForConditionalGeneration"],
-            "model_type": "audioflamingo3",
+            **self._family(),
             "audio_token_id": self.audio_token_id,
             "projector_bias": True,
             "projector_hidden_act": "gelu",
@@ -117,6 +151,23 @@ class ModelConfig:
             },
         }
 
+    def _family(self) -> dict[str, Any]:
+        if self.time_rotary is None or self.sound_boundaries is None:
+            return {"architectures": ["AudioFlamingo3ForConditionalGeneration"], "model_type": "audioflamingo3"}
+        rotary = self.time_rotary
+        return {
+            "architectures": ["MusicFlamingoForConditionalGeneration"],
+            "model_type": MUSIC_MODEL_TYPE,
+            "audio_bos_token_id": self.sound_boundaries[0],
+            "audio_eos_token_id": self.sound_boundaries[1],
+            VARIANT_KEY: rotary.variant,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": rotary.max_positions,
+                "partial_rotary_factor": rotary.share,
+            },
+        }
+
     def summary(self) -> dict[str, Any]:
         """Plain numbers, for `flamingo info`."""
         return asdict(self)
@@ -134,8 +185,8 @@ NANO = ModelConfig(
 
 def _complaints(values: Mapping[str, Any]) -> list[str]:
     found = [f"{part} is missing" for part in ("audio_config", "text_config") if not _is_mapping(values.get(part))]
-    if values.get("model_type") != "audioflamingo3":
-        found.insert(0, f"model_type is {values.get('model_type')!r}, expected 'audioflamingo3'")
+    if values.get("model_type") not in ("audioflamingo3", MUSIC_MODEL_TYPE):
+        found.insert(0, f"model_type is {values.get('model_type')!r}, expected 'audioflamingo3' or 'musicflamingo'")
     return found or _differences(values, values["audio_config"], values["text_config"])
 
 
@@ -192,6 +243,30 @@ def _audio_token_id(values: Mapping[str, Any], vocab_size: int) -> int:
     if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < vocab_size:
         raise CheckpointError(f"audio_token_id is {found!r}; expected an integer below the vocabulary's {vocab_size}")
     return found
+
+
+def _is_music(values: Mapping[str, Any]) -> bool:
+    return bool(values.get("model_type") == MUSIC_MODEL_TYPE)
+
+
+def _sound_boundaries(values: Mapping[str, Any], vocab_size: int) -> tuple[int, int]:
+    found = (values.get("audio_bos_token_id", 151_670), values.get("audio_eos_token_id", 151_671))
+    if not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < vocab_size for one in found):
+        raise CheckpointError(f"audio_bos and audio_eos ids are {found}; expected integers below {vocab_size}")
+    return found
+
+
+def _time_rotary(values: Mapping[str, Any]) -> TimeRotaryConfig:
+    variant = values.get(VARIANT_KEY, "transformers")
+    if variant not in get_args(TimeRotaryVariant):
+        raise CheckpointError(f"{VARIANT_KEY} is {variant!r}; expected one of {', '.join(get_args(TimeRotaryVariant))}")
+    default = TimeRotaryConfig()
+    rope = _rope({"rope_parameters": values.get("rope_parameters")})
+    base = _positive("rope_theta", rope.get("rope_theta") or default.theta)
+    share = _positive("partial_rotary_factor", rope.get("partial_rotary_factor") or default.share)
+    if share > 1 / 2:
+        raise CheckpointError(f"partial_rotary_factor is {share}; two axes of it do not fit, expected at most 0.5")
+    return TimeRotaryConfig(variant, base / (2 * pi) if variant == "nvidia" else base, base, share)
 
 
 def _encoder_config(values: Mapping[str, Any]) -> EncoderConfig:

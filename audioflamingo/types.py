@@ -7,12 +7,14 @@ D width, H heads.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # numpy would be most of the time that importing the package takes
+    import numpy as np
+    import numpy.typing as npt
 
 SAMPLE_RATE_HZ = 16_000
 
@@ -41,7 +43,7 @@ class Audio:
     @cached_property
     def key(self) -> str:
         """Hex digest of the samples: equal sounds have equal keys, whatever their names."""
-        return hashlib.sha256(np.ascontiguousarray(self.samples).tobytes()).hexdigest()
+        return hashlib.sha256(self.samples.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,16 @@ class Prompt:
         return sum(span.num_tokens for span in self.spans)
 
 
+class TokenRule(Protocol):
+    """What one reply has to keep to, token by token: a schema, an end to thoughts. One object serves one reply."""
+
+    def restrict(self, scores: Any) -> Any:
+        """Logits, a float32 tensor (V,), with every token that may not come now at -inf; at least one stays."""
+
+    def accept(self, token: int) -> None:
+        """Take the token that was chosen."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen. The default is greedy and therefore the same every time.
@@ -98,6 +110,8 @@ class Sampling:
         repetition_penalty: divides positive and multiplies negative logits of tokens seen before; 1 is off.
         seed: of the random choice; the same seed gives the same answer.
         stop: the answer ends before the first of these strings.
+        use_adapter: whether the engine's adapter is on for this reply.
+        rule: makes the reply's `TokenRule`, if it has one.
     """
 
     max_new_tokens: int = 1024
@@ -107,6 +121,8 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    use_adapter: bool = False
+    rule: Callable[[], TokenRule] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +145,7 @@ class Delta:
         token_ids: the tokens that were decoded since the last delta.
         finish_reason: set on the last delta of an answer only.
         usage: set on the last delta only.
+        thoughts: new text of the model's reasoning, which precedes the answer and is never part of `text`.
     """
 
     index: int
@@ -136,6 +153,7 @@ class Delta:
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    thoughts: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +166,7 @@ class Reply:
         finish_reason: "stop" at the model's own end, "length" at max_new_tokens, "stop_string" at a stop string.
         usage: what it cost.
         notes: everything done to the request that its author should know of, such as a truncation.
+        thoughts: the model's reasoning, where it was asked to think; never part of `text`.
     """
 
     text: str
@@ -155,3 +174,4 @@ class Reply:
     finish_reason: FinishReason
     usage: Usage
     notes: tuple[str, ...] = field(default=())
+    thoughts: str = ""

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from audioflamingo.cli.arguments import generation_options
-from audioflamingo.cli.output import report_error, report_notes, show_progress, write_json, write_text
+from audioflamingo.cli.output import report_error, report_notes, show_progress, write_json, write_text, write_thoughts
 from audioflamingo.errors import AudioError, OptionError, PromptError
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Answerer:
         token_ids = tuple(token for delta in deltas for token in delta.token_ids)
         assert last.finish_reason is not None
         assert last.usage is not None
-        self._finish(files, Reply(text, token_ids, last.finish_reason, last.usage, stream.notes))
+        thoughts = "".join(delta.thoughts for delta in deltas).strip()
+        self._finish(files, Reply(text, token_ids, last.finish_reason, last.usage, stream.notes, thoughts))
 
     def whole(self, file: str, ask: Callable[[AudioFlamingo, Audio], Reply], heading: str = "") -> None:
         """Print an answer that has to be complete before it can be shown."""
@@ -79,10 +80,14 @@ class Answerer:
         show_progress(f"loading {self.arguments.model}")
         from audioflamingo.api import load_model
 
-        return load_model(self.arguments.model, device=self.arguments.device, dtype=self.arguments.dtype)
+        chosen = self.arguments
+        return load_model(chosen.model, device=chosen.device, dtype=chosen.dtype, adapter=chosen.adapter)
 
     def _shown(self, delta: Delta, heading: str) -> Delta:
         if not self.as_json:
+            if delta.thoughts:
+                show_progress("")
+                write_thoughts(delta.thoughts)
             self._write(heading + delta.text)
         return delta
 
@@ -100,6 +105,7 @@ class Answerer:
             {
                 "files": list(files),
                 "text": reply.text,
+                **({"thoughts": reply.thoughts} if reply.thoughts else {}),
                 "finish_reason": reply.finish_reason,
                 "usage": asdict(reply.usage),
                 "notes": list(reply.notes),

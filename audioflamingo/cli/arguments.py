@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
-import sys
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from audioflamingo.cli.output import write_text
 from audioflamingo.errors import OptionError
 
 GENERATION_OPTIONS = (
-    "max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop", "long_audio"
+    "max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop", "long_audio",
+    "think",
 )  # fmt: skip
+
+
+_NO_OPTION = "\0"  # cannot stand in any word of a command line
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,23 +47,44 @@ class Parser(argparse.ArgumentParser):
         """
         options_end = words.index("--") if "--" in words else len(words)
         if any(word in ("-h", "--help") for word in words[:options_end]):
-            sys.stdout.write(self.format_help())
+            write_text(self.format_help())
             return None
-        arguments, unknown = self.parse_known_intermixed_args(list(words))
+        # argparse itself keeps "--" or loses it, by Python's version: words after it are marked, and unmarked below.
+        marked = [_NO_OPTION + word for word in words[options_end + 1 :]]
+        arguments, unknown = self.parse_known_intermixed_args([*words[:options_end], *marked])
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            self.error(f"{' '.join(unknown)} is not an option of {self.prog}; allowed: {', '.join(flags)}")
+            self._refuse(unknown)
+        for name, value in vars(arguments).items():
+            setattr(arguments, name, _unmarked(value))
         return arguments
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Raise with what is allowed, and what was probably meant."""
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        came = unknown[0].partition("=")[0]
+        meant = [flag for flag in flags if flag.startswith(came)] or difflib.get_close_matches(came, flags, 1)
+        if os.path.exists(unknown[0]):
+            hint = f" (a file of this name is written ./{unknown[0]})"
+        else:
+            hint = f" (did you mean {meant[0]}?)" if meant else ""
+        self.error(f"{_unmarked(' '.join(unknown))} is not an option of {self.prog}{hint}; allowed: {', '.join(flags)}")
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unmarked(one) for one in value]
+    return value.replace(_NO_OPTION, "") if isinstance(value, str) else value
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--device`, `--dtype`."""
+    """`--model`, `--adapter`, `--device`, `--dtype`."""
     parser.add_argument(
         "--model",
         default="nano",
         metavar="NAME",
         help="nano (the default), af3, af3-think, af3-chat, a folder, a hub id",
     )
+    parser.add_argument("--adapter", metavar="DIR", help="folder of an adapter, such as flamingo train lora writes")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; by default the GPU if there is one")
     parser.add_argument("--dtype", metavar="NAME", help="float32, bfloat16 or float16; by default what fits the device")
 
@@ -76,6 +103,11 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
         choices=("error", "truncate", "split"),
         help="what to do with a sound that is too long for the model: refuse it (default), cut it, answer in parts",
     )
+
+
+def add_thinking(parser: argparse.ArgumentParser) -> None:
+    """Reasoning before the answer."""
+    parser.add_argument("--think", action="store_true", default=None, help="reason first; the reasoning goes to stderr")
 
 
 def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:

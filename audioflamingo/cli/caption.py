@@ -16,6 +16,7 @@ flamingo caption *.wav --json > captions.jsonl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words and options of the verb."""
+    parser.usage = "flamingo caption [OPTION...] FILE..."
     parser.add_argument("files", nargs="+", metavar="FILE", help="sound files (- is stdin)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: text, finish_reason, usage, notes")
     add_model(parser)

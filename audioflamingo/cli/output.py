@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from audioflamingo.errors import FlamingoError
+
 _CLEAR_LINE = "\r\033[K"
+_DIM, _PLAIN = "\033[2m", "\033[0m"
+
+
+class OutputError(FlamingoError):
+    """The answer cannot be written."""
+
+
+@dataclass
+class _ProgressLine:
+    """Whether the terminal's line holds progress now: only that may be cleared, never a piece of an answer."""
+
+    is_shown: bool = False
+
+
+_progress = _ProgressLine()
 
 
 def report_error(error: Exception) -> None:
     """One line on stderr, whatever the error's text holds."""
-    show_progress("")
     _write_line("error", str(error))
 
 
@@ -24,16 +43,45 @@ def report_notes(notes: Iterable[str]) -> None:
 
 def show_progress(text: str) -> None:
     """Replace the line that says what is going on; only where a person watches. Empty text clears it."""
-    if sys.stderr.isatty():
-        sys.stderr.write(_CLEAR_LINE + (f"{printable(text)} ..." if text else ""))
-        sys.stderr.flush()
+    if not sys.stderr.isatty() or not (text or _progress.is_shown):
+        return
+    line = f"{printable(text)} ..." if text else ""
+    if len(line) >= shutil.get_terminal_size().columns:
+        line = line[: shutil.get_terminal_size().columns - 5] + " ..."  # a second line could not be cleared
+    sys.stderr.write((_CLEAR_LINE if _progress.is_shown else "") + line)
+    sys.stderr.flush()
+    _progress.is_shown = bool(text)
 
 
 def write_text(text: str) -> None:
-    """A piece of an answer, at once."""
-    if text:
+    """A piece of an answer, at once.
+
+    Raises:
+        OutputError: the disk is full, or something else keeps it from being written.
+        BrokenPipeError: the reader went away.
+    """
+    if not text:
+        return
+    try:
         sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon_stdout()
+        raise OutputError(f"the answer cannot be written: {error.strerror}. Send it somewhere else.") from error
+
+
+def abandon_stdout() -> None:
+    """What is still buffered goes nowhere; without this, Python complains about it while it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_thoughts(text: str) -> None:
+    """A piece of the model's reasoning, at once, on stderr; dim where a person watches."""
+    is_watched = sys.stderr.isatty()
+    sys.stderr.write(f"{_DIM}{printable(text)}{_PLAIN}" if is_watched else text)
+    sys.stderr.flush()
 
 
 def write_json(values: dict[str, Any]) -> None:
@@ -47,5 +95,6 @@ def printable(text: str) -> str:
 
 
 def _write_line(kind: str, text: str) -> None:
+    show_progress("")
     sys.stderr.write(f"flamingo: {kind}: {printable(' '.join(text.split()))}\n")
     sys.stderr.flush()

@@ -1,17 +1,24 @@
-"""`flamingo transcribe`: the words that are spoken."""
+"""`flamingo transcribe`: the words that are spoken, as text, JSON or subtitles."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from audioflamingo.cli.answering import Answerer
+from audioflamingo.cli.answering import Answerer, read_sounds
 from audioflamingo.cli.arguments import add_generation, add_model
+from audioflamingo.cli.output import report_notes, show_progress, write_json, write_text
+from audioflamingo.errors import OptionError
+
+if TYPE_CHECKING:
+    from audioflamingo.longform import Transcript
 
 SUMMARY = "Write down the words that are spoken in each sound."
 EXAMPLES = """\
 flamingo transcribe talk.wav
 flamingo transcribe *.mp3 --format json > transcripts.jsonl
-flamingo transcribe lecture.flac --long-audio split
+flamingo transcribe lecture.flac --long-audio split --resume lecture.part
+flamingo transcribe film.mkv --format srt > film.srt
 arecord -f S16_LE -r 16000 -d 5 | flamingo transcribe -
 """
 
@@ -20,18 +27,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words and options of the verb."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="sound files (- is stdin)")
     parser.add_argument(
-        "--format", choices=("txt", "json"), default="txt", help="text (default), or a JSON line a file"
+        "--format",
+        choices=("txt", "json", "srt", "vtt"),
+        default="txt",
+        help="text (default), a JSON line a file, or subtitles; subtitles are made from pieces of 30 s",
     )
     parser.add_argument("--json", action="store_true", help="the same as --format json")
+    parser.add_argument("--resume", metavar="FILE", help="keep what is done here, and go on from it (one sound only)")
     add_model(parser)
     add_generation(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Transcribe; returns the exit code."""
-    answerer = Answerer(arguments, as_json=arguments.json or arguments.format == "json")
+    form = "json" if arguments.json else arguments.format
+    answerer = Answerer(arguments, as_json=form == "json")
+    is_split = answerer.options.get("long_audio") == "split" or form in ("srt", "vtt")
+    if arguments.resume and not is_split:
+        raise OptionError("--resume goes on with a sound in pieces; add --long-audio split")
+    if len(arguments.files) > 1 and (arguments.resume or form in ("srt", "vtt")):
+        raise OptionError(f"{len(arguments.files)} files came; subtitles and --resume take one at a time")
+    if is_split:
+        answerer.options.pop("long_audio", None)
+        return answerer.each(arguments.files, lambda file, heading: _in_pieces(answerer, file, heading, form))
 
     def answer(file: str, heading: str) -> None:
         answerer.whole(file, lambda model, sound: model.transcribe(sound, **answerer.options), heading)
 
     return answerer.each(arguments.files, answer)
+
+
+def _in_pieces(answerer: Answerer, file: str, heading: str, form: str) -> None:
+    from audioflamingo.longform import as_srt, as_values, as_vtt, transcribe_long
+
+    (sound,) = read_sounds([file])
+    transcript = transcribe_long(
+        answerer.model,
+        sound,
+        resume=answerer.arguments.resume,
+        progress=lambda done_s, all_s: show_progress(f"heard {done_s:.0f} of {all_s:.0f} s ({done_s / all_s:.0%})"),
+        **answerer.options,
+    )
+    show_progress("")
+    if form == "json":
+        write_json({"files": [file], **as_values(transcript)})
+        return
+    report_notes(transcript.notes)
+    write_text({"srt": as_srt, "vtt": as_vtt}[form](transcript) if form != "txt" else _plain(transcript, heading))
+
+
+def _plain(transcript: Transcript, heading: str) -> str:
+    return f"{heading}{transcript.text}\n"

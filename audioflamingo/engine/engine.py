@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from collections.abc import Sequence as Rows
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from audioflamingo.engine.scheduler import Limits, Scheduler
 from audioflamingo.engine.sequence import Sequence
 from audioflamingo.engine.text import StopStrings
 from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.lora import SwitchedAdapter
 from audioflamingo.tokenizer import Incremental, Tokenizer
 from audioflamingo.types import Delta, FinishReason, Prompt, Sampling
 
@@ -29,6 +31,8 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self.limits = limits or Limits()
+        self.adapter: SwitchedAdapter | None = None
+        """What `Sampling.use_adapter` switches on; None while the model has none."""
 
     def generate(self, prompts: Rows[Prompt], samplings: Rows[Sampling]) -> Generator[Delta, None, None]:
         """Answer prompts as one batch.
@@ -63,6 +67,7 @@ class _Run:
     def __init__(self, engine: Engine, sequences: list[Sequence]) -> None:
         model = engine.model
         self.model = model
+        self.adapter = engine.adapter
         self.eos_ids = engine.tokenizer.eos_ids
         self.scheduler = Scheduler(sequences, engine.limits)
         self.cache = KVCache(model.config.decoder, model.dtype, model.device)
@@ -86,12 +91,22 @@ class _Run:
     def _prefill(self, admitted: list[Sequence]) -> Tensor:
         prompts = [sequence.prompt for sequence in admitted]
         self.embedder.add(audio for prompt in prompts for audio in prompt.audios)
-        logits = prefill(self.model, self.cache, prompts, self.embedder)
+        with self._adapted(admitted, [prompt.num_tokens for prompt in prompts]):
+            logits = prefill(self.model, self.cache, prompts, self.embedder)
         self.embedder.keep(set().union(*(sequence.audio_keys for sequence in self.scheduler.waiting)))
         return logits
 
     def _decode(self) -> Tensor:
-        return decode_step(self.model, self.cache, [sequence.last_token for sequence in self.scheduler.running])
+        running = self.scheduler.running
+        with self._adapted(running, [1] * len(running)):
+            return decode_step(self.model, self.cache, [sequence.last_token for sequence in running])
+
+    def _adapted(self, sequences: list[Sequence], lengths: list[int]) -> AbstractContextManager[None]:
+        is_on = [sequence.sampling.use_adapter for sequence in sequences]
+        if self.adapter is None:
+            assert not any(is_on), "an adapter is switched on that was never read"
+            return nullcontext()
+        return self.adapter.on(lengths, is_on)
 
     def _accept(self, sequence: Sequence, token: int) -> Delta:
         """Append a token to its sequence, decide whether that ends it, and take its text."""

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from audioflamingo.config import DecoderConfig
-from audioflamingo.model.attention import Packing, attend
+from audioflamingo.model.attention import Packing, attend, scaled_dot_product
 
 CAPACITY_STEP = 256  # the cache grows in steps, so that a short answer does not pay for the longest one allowed
 
@@ -103,13 +102,14 @@ class DecodeContext:
     def __init__(self, cache: KVCache) -> None:
         self._cache = cache
         self._longest = max(cache.lengths)
-        lengths = torch.tensor(cache.lengths, device=cache.device)
-        self.positions = lengths - 1
-        """(B,) int64 position of each new token."""
         self._is_uniform = min(cache.lengths) == self._longest
-        self._rows = torch.arange(cache.num_rows, device=cache.device)
-        visible = torch.arange(self._longest, device=cache.device) < lengths[:, None]
-        self._mask = None if self._is_uniform else visible[:, None, None]
+        self._mask: Tensor | None = None
+        self.positions = torch.tensor([length - 1 for length in cache.lengths], device=cache.device)
+        """(B,) int64 position of each new token."""
+        if not self._is_uniform:
+            self._rows = torch.arange(cache.num_rows, device=cache.device)
+            visible = torch.arange(self._longest, device=cache.device) <= self.positions[:, None]
+            self._mask = visible[:, None, None]
 
     def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionContext`; N is B here."""
@@ -117,14 +117,12 @@ class DecodeContext:
         self._write(keys, key)
         self._write(values, value)
         # Queries that share a key head stand where a sequence's queries would: no key is ever repeated in memory.
-        grouped = query.reshape(query.shape[0], keys.shape[1], -1, query.shape[2])
-        out = functional.scaled_dot_product_attention(
-            grouped, keys[:, :, : self._longest], values[:, :, : self._longest], attn_mask=self._mask
-        )
-        return out.flatten(1, 2)
+        grouped = query.view(query.shape[0], keys.shape[1], -1, query.shape[2])
+        seen = keys.narrow(2, 0, self._longest), values.narrow(2, 0, self._longest)
+        return scaled_dot_product(grouped, *seen, mask=self._mask).flatten(1, 2)
 
     def _write(self, layer: Tensor, new: Tensor) -> None:
         if self._is_uniform:
-            layer[:, :, self._longest - 1] = new
+            layer.select(2, self._longest - 1).copy_(new)
         else:
             layer[self._rows, :, self.positions] = new

@@ -8,14 +8,17 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from audioflamingo.config import MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, MAX_WINDOWS
+from audioflamingo.config import MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, MAX_WINDOWS, WINDOW_S
 from audioflamingo.engine.sampling import check_sampling
+from audioflamingo.engine.schema import as_schema
 from audioflamingo.errors import CheckpointError, OptionError
 from audioflamingo.prompt import Budget, PromptStyle
 from audioflamingo.types import LongAudio, Sampling
 
 GENERATION_CONFIG = "generation_config.json"
+PROCESSOR_CONFIG = "processor_config.json"
 MAX_CONFIG_BYTES = 1 << 20
+MAX_AUDIO_S = 3_600
 REFERENCE_TOP_K = 50  # what transformers samples from where a checkpoint asks for sampling and does not say
 
 
@@ -35,6 +38,9 @@ class Options:
         max_windows: windows of 30 s that one sound may have.
         max_prompt_tokens: most tokens of a prompt, sounds included.
         style: how `<sound>` stands in a message, "hf" or "nvidia"; None leaves it to the checkpoint.
+        think: reason before the answer; the reasoning comes apart from it, as `thoughts`.
+        max_thought_tokens: most tokens of reasoning; None is half of `max_new_tokens`.
+        schema: what the answer's JSON must keep to: a JSON schema as a dict or text, or a pydantic class.
     """
 
     max_new_tokens: int = MAX_NEW_TOKENS
@@ -48,11 +54,20 @@ class Options:
     max_windows: int = MAX_WINDOWS
     max_prompt_tokens: int = MAX_PROMPT_TOKENS
     style: PromptStyle | None = None
+    think: bool = False
+    max_thought_tokens: int | None = None
+    schema: str | None = None
+
+    @property
+    def thought_budget(self) -> int:
+        """Most tokens of reasoning."""
+        return self.max_thought_tokens or max(1, self.max_new_tokens // 2)
 
     @property
     def sampling(self) -> Sampling:
         """The part that the engine sees."""
-        return Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling)})
+        own = {field.name for field in fields(self)}
+        return Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling) if field.name in own})
 
     def budget(self, max_positions: int) -> Budget:
         """The part that limits the prompt, for a decoder of so many positions.
@@ -84,6 +99,13 @@ def _checked(name: str, value: Any) -> Any:
         stops = (value,) if isinstance(value, str) else value
         is_right, kind = isinstance(stops, list | tuple) and all(isinstance(one, str) for one in stops), "strings"
         value = tuple(stops) if is_right else stops
+    elif name == "think":
+        is_right, kind = isinstance(value, bool), "True or False"
+    elif name == "max_thought_tokens" and value is None:
+        is_right, kind = True, "a whole number or None"
+    elif name == "schema":
+        value = as_schema(value)
+        is_right, kind = True, "a JSON schema"
     elif name == "style":
         is_right, kind = value is None or value in get_args(PromptStyle), _one_of(PromptStyle) + " or None"
     elif name == "long_audio":
@@ -105,6 +127,13 @@ def _check_ranges(options: Options) -> None:
     for name in ("max_windows", "max_prompt_tokens"):
         if getattr(options, name) < 1:
             raise OptionError(f"{name} is {getattr(options, name)}, allowed: at least 1")
+    if options.think and options.thought_budget >= options.max_new_tokens > 1:
+        raise OptionError(
+            f"max_thought_tokens is {options.thought_budget} of max_new_tokens {options.max_new_tokens}, allowed: "
+            "fewer, so that an answer fits behind the thoughts"
+        )
+    if options.max_thought_tokens is not None and options.max_thought_tokens < 1:
+        raise OptionError(f"max_thought_tokens is {options.max_thought_tokens}, allowed: at least 1")
 
 
 def checkpoint_options(folder: Path, max_positions: int) -> Options:
@@ -115,18 +144,39 @@ def checkpoint_options(folder: Path, max_positions: int) -> Options:
     Raises:
         CheckpointError: the file cannot be read or holds values that are not allowed.
     """
+    own = _longest_sound(folder, max_positions)
     path = folder / GENERATION_CONFIG
     if not path.is_file():
-        return _fitting(Options(), max_positions)
+        return _fitting(own, max_positions)
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it holds no JSON object")
-        return _fitting(Options().updated(_stated(values)), max_positions)
+        return _fitting(own.updated(_stated(values)), max_positions)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be used: {error}; remove it or download it again") from error
+
+
+def _longest_sound(folder: Path, max_positions: int) -> Options:
+    """Options with the longest sound that the checkpoint's processor takes, where that is more than ten minutes."""
+    path = folder / PROCESSOR_CONFIG
+    if not path.is_file():
+        return Options()
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        longest_s = values.get("max_audio_len", MAX_WINDOWS * WINDOW_S) if isinstance(values, dict) else None
+        if not isinstance(longest_s, int | float) or isinstance(longest_s, bool) or not 0 < longest_s <= MAX_AUDIO_S:
+            raise ValueError(f"max_audio_len is {longest_s!r}, allowed: up to {MAX_AUDIO_S} s")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be used: {error}; remove it or download it again") from error
+    num_windows = max(1, int(longest_s // WINDOW_S))
+    if num_windows <= MAX_WINDOWS:
+        return Options(max_windows=num_windows)
+    return Options(max_windows=num_windows, max_prompt_tokens=max(MAX_PROMPT_TOKENS, max_positions))
 
 
 def _fitting(options: Options, max_positions: int) -> Options:

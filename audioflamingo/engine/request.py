@@ -143,11 +143,13 @@ class _Joiner:
             text = ("\n" if part else "") + self._headings[part] + text
         self._is_at_start = delta.finish_reason is not None
         if delta.finish_reason is None:
-            return Delta(self._index, text, delta.token_ids)
+            return Delta(self._index, text, delta.token_ids, thoughts=delta.thoughts)
         self._ends.append(delta)
         if len(self._ends) < len(self._headings):
-            return Delta(self._index, text, delta.token_ids)
-        return Delta(self._index, text, delta.token_ids, _reason(self._ends), _usage(self._ends))
+            return Delta(self._index, text, delta.token_ids, thoughts=delta.thoughts)
+        return Delta(
+            self._index, text, delta.token_ids, _reason(self._ends), _usage(self._ends), thoughts=delta.thoughts
+        )
 
 
 def collect(
@@ -168,8 +170,9 @@ def collect(
             for part, answer in zip(request.parts, parts, strict=True)
         )
         token_ids = tuple(token for answer in parts for delta in answer for token in delta.token_ids)
+        thoughts = "\n".join(filter(None, ("".join(delta.thoughts for delta in answer).strip() for answer in parts)))
         ends = [answer[-1] for answer in parts]
-        replies.append(Reply("\n".join(texts), token_ids, _reason(ends), _usage(ends), request.notes))
+        replies.append(Reply("\n".join(texts), token_ids, _reason(ends), _usage(ends), request.notes, thoughts))
     return replies
 
 

@@ -46,6 +46,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt_ids: Rows[int], vocab_size: int, device: torch.device) -> None:
         self.sampling = sampling
         self._generator = torch.Generator().manual_seed(sampling.seed)
+        self._rule = sampling.rule() if sampling.rule else None
         self._seen: Tensor | None = None
         if sampling.repetition_penalty != 1:
             self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
@@ -54,16 +55,20 @@ class Sampler:
     @property
     def is_plain_greedy(self) -> bool:
         """Whether the likeliest token is chosen from the logits as they are."""
-        return self.sampling.temperature == 0 and self._seen is None
+        return self.sampling.temperature == 0 and self._seen is None and self._rule is None
 
     def choose(self, logits: Tensor) -> int:
         """The next token from (V,) logits of any float dtype."""
         scores = logits.float()
         if self._seen is not None:
             scores = penalise(scores, self._seen, self.sampling.repetition_penalty)
+        if self._rule is not None:
+            scores = self._rule.restrict(scores)
         token = int(scores.argmax()) if self.sampling.temperature == 0 else self._draw(scores)
         if self._seen is not None:
             self._seen[token] = True
+        if self._rule is not None:
+            self._rule.accept(token)
         return token
 
     def _draw(self, scores: Tensor) -> int:

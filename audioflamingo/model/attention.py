@@ -21,9 +21,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from audioflamingo.errors import OptionError
 
+SDPA_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
 Kernel = Literal["auto", "sdpa", "varlen", "flash_attn", "eager"]
 _Kernel = Callable[[Tensor, Tensor, Tensor, bool], Tensor]  # over one batch, (B, T, H, Dh)
 
@@ -140,14 +142,33 @@ def _batched(one: _Kernel, query: Tensor, key: Tensor, value: Tensor, packing: P
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
-    out = functional.scaled_dot_product_attention(
-        query.transpose(1, 2),
-        key.transpose(1, 2),
-        value.transpose(1, 2),
-        is_causal=causal,
-        enable_gqa=key.shape[2] != query.shape[2],
-    )
-    return out.transpose(1, 2)
+    heads_first = (x.transpose(1, 2) for x in (query, key, value))
+    return scaled_dot_product(*heads_first, causal=causal).transpose(1, 2)
+
+
+def scaled_dot_product(
+    query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, mask: Tensor | None = None
+) -> Tensor:
+    """Torch's own attention over a batch, without cuDNN's kernel.
+
+    Args:
+        query: (B, H, T, Dh).
+        key: (B, Hkv, S, Dh).
+        value: like key.
+        causal: whether a query sees only keys up to its own position.
+        mask: bool, broadcast to (B, H, T, S), true where a query sees a key.
+
+    Returns:
+        (B, H, T, Dh).
+    """
+    run = functional.scaled_dot_product_attention
+    shared = key.shape[1] != query.shape[1]
+    if not query.is_cuda:
+        return run(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=shared)
+    # cuDNN plans anew for every shape it has not met, 100 ms each on an H100, and here nearly every shape is new: a
+    # decode step has one key more than the last. The switch is for this call alone; the program's own setting stays.
+    with sdpa_kernel(list(SDPA_BACKENDS)):
+        return run(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=shared)
 
 
 def _eager(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:

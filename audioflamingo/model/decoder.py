@@ -74,7 +74,7 @@ class DecoderAttention(nn.Module):
     def __init__(self, config: DecoderConfig, layer_index: int) -> None:
         super().__init__()
         self.layer_index = layer_index
-        self.head_dim = config.head_dim
+        self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.q_proj = nn.Linear(config.width, config.num_heads * config.head_dim)
         self.k_proj = nn.Linear(config.width, config.num_kv_heads * config.head_dim)
         self.v_proj = nn.Linear(config.width, config.num_kv_heads * config.head_dim)
@@ -82,10 +82,11 @@ class DecoderAttention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext) -> Tensor:
         """(N, D) to (N, D)."""
-        heads = (-1, self.head_dim)
-        query = rotate(self.q_proj(x).unflatten(-1, heads), cos, sin)
-        key = rotate(self.k_proj(x).unflatten(-1, heads), cos, sin)
-        value = self.v_proj(x).unflatten(-1, heads)
+        heads = (x.shape[0], -1, self.head_dim)
+        # Queries and keys are rotated together: in a decode step each call costs more than its arithmetic.
+        rotated = rotate(torch.cat([self.q_proj(x), self.k_proj(x)], dim=-1).view(heads), cos, sin)
+        query, key = rotated[:, : self.num_heads], rotated[:, self.num_heads :]
+        value = self.v_proj(x).view(heads)
         out: Tensor = self.o_proj(context.attend(self.layer_index, query, key, value).flatten(1))
         return out
 

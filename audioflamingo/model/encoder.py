@@ -92,6 +92,7 @@ class Encoder(nn.Module):
     def embed_frames(self, mel: Tensor, num_mel_frames: list[int]) -> tuple[Tensor, list[int]]:
         """Convolutions and positions: (W, bins, F) to packed (N, D), and the encoder frames of each window."""
         weight = self.conv1.weight
+        mel = mel[:, :, : max(num_mel_frames) + 2]  # what the convolutions see of the longest window
         x = functional.gelu(self.conv1(mel.to(device=weight.device, dtype=weight.dtype)))
         x = functional.gelu(self.conv2(x)).transpose(1, 2)
         lengths = [(frames - 1) // 2 + 1 for frames in num_mel_frames]

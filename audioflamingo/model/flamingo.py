@@ -16,6 +16,7 @@ from audioflamingo.model.attention import Packing
 from audioflamingo.model.decoder import AttentionContext, CausalContext, Decoder
 from audioflamingo.model.encoder import Encoder
 from audioflamingo.model.projector import Projector
+from audioflamingo.model.rotary_time import rotate_in_time
 
 
 class Flamingo(nn.Module):
@@ -38,10 +39,26 @@ class Flamingo(nn.Module):
         """What the weights are."""
         return self.decoder.embed_tokens.weight.dtype
 
-    def embed_audio(self, mel: Tensor, num_mel_frames: list[int]) -> tuple[Tensor, list[int]]:
-        """Log-mel windows (W, bins, F) to decoder embeddings (sum of A, D) and A of each window; see `Encoder`."""
-        features, num_audio_tokens = self.encoder(mel, num_mel_frames)
+    def embed_audio(
+        self, mel: Tensor, num_mel_frames: list[int], window_numbers: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[int]]:
+        """Log-mel windows (W, bins, F) to decoder embeddings (sum of A, D) and A of each window; see `Encoder`.
+
+        `window_numbers` are those of the windows within their sounds; None means that all are of one sound. Only a
+        model with rotary time embedding looks at them.
+        """
+        features, num_audio_tokens = self.encode(mel, num_mel_frames, window_numbers)
         return self.projector(features), num_audio_tokens
+
+    def encode(
+        self, mel: Tensor, num_mel_frames: list[int], window_numbers: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[int]]:
+        """Features (sum of A, encoder's width) before the projector; see `embed_audio`."""
+        features, num_audio_tokens = self.encoder(mel, num_mel_frames)
+        if self.config.time_rotary is not None:
+            numbers = range(len(num_mel_frames)) if window_numbers is None else window_numbers
+            features = rotate_in_time(features, num_audio_tokens, list(numbers), self.config.time_rotary)
+        return features, num_audio_tokens
 
     def merge(self, ids: Tensor, audio_embeddings: Tensor | None) -> Tensor:
         """Token embeddings (N, D) of ids (N,) with every placeholder replaced, in order, by an audio embedding.

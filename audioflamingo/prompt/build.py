@@ -57,16 +57,21 @@ def build(
         turns = (*map(with_newlines, turns[:finished]), *turns[finished:])
     counts = [count_audio_tokens(sound, audio_rounding) for sound in sounds]
     num_audio = sum(counts[slot.sound] for turn in turns for slot in turn.slots)
+    boundaries = tokenizer.sound_boundaries
     budget.check_sounds(num_audio)
     ids, slot_sounds = encode_turns(
         turns, tokenizer, template, template_places_sounds=style == "hf", continue_final=continue_final
     )
-    budget.check(len(ids) - len(slot_sounds) + num_audio, num_audio)
-    return _expanded(ids, tokenizer.sound, [(sounds[sound], counts[sound]) for sound in slot_sounds])
+    num_boundaries = len(boundaries or ()) * len(slot_sounds)
+    budget.check(len(ids) - len(slot_sounds) + num_audio + num_boundaries, num_audio)
+    return _expanded(ids, tokenizer.sound, [(sounds[sound], counts[sound]) for sound in slot_sounds], boundaries)
 
 
-def _expanded(ids: Sequence[int], sound_id: int, slots: Sequence[tuple[Audio, int]]) -> Prompt:
-    """Repeat each placeholder once per audio token; equal sounds become one."""
+def _expanded(
+    ids: Sequence[int], sound_id: int, slots: Sequence[tuple[Audio, int]], boundaries: tuple[int, int] | None
+) -> Prompt:
+    """Repeat each placeholder once per audio token, between the boundaries if any; equal sounds become one."""
+    before, behind = (boundaries[:1], boundaries[1:]) if boundaries else ((), ())
     expanded: list[int] = []
     spans: list[Span] = []
     index_of_key: dict[str, int] = {}
@@ -80,6 +85,8 @@ def _expanded(ids: Sequence[int], sound_id: int, slots: Sequence[tuple[Audio, in
         index = index_of_key.setdefault(audio.key, len(audios))
         if index == len(audios):
             audios.append(audio)
+        expanded += before
         spans.append(Span(len(expanded), num_tokens, index))
         expanded += [sound_id] * num_tokens
+        expanded += behind
     return Prompt(tuple(expanded), tuple(spans), tuple(audios))

@@ -38,6 +38,7 @@ class Tokenizer:
         eos_ids: ids that end an answer.
         special_ids: every id that decoding leaves out.
         vocab_size: highest id + 1, the least number of rows of an embedding table.
+        sound_boundaries: ids that a prompt has before and behind every sound; set by who knows the model's family.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, pad_token: str | None = None) -> None:
@@ -65,6 +66,7 @@ class Tokenizer:
         self._added_ids = frozenset(added)
         self.special_ids = frozenset({i for i, token in added.items() if token.special} | set(named.values()))
         self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+        self.sound_boundaries: tuple[int, int] | None = None
         self._bytes_of_id: dict[int, bytes] = {}
 
     @classmethod
@@ -78,6 +80,10 @@ class Tokenizer:
         """
         backend, pad_token = read_folder(Path(path))
         return cls(backend, pad_token)
+
+    def to_json(self) -> str:
+        """The vocabulary, merges and added tokens as the text of a `tokenizer.json`."""
+        return self._backend.to_str()
 
     def encode(self, text: str, *, allow_special: bool = True) -> list[int]:
         """Token ids of a text, nothing added at its ends.

@@ -276,11 +276,12 @@ def save(trainer: Trainer, state_file: Path) -> None:
     """The state to go on from, and the checkpoint as it is now."""
     from safetensors.torch import save_file
 
-    from audioflamingo.model.weights import save_flamingo
+    from audioflamingo.model.weights import save_flamingo, write_companions
 
     torch.save(trainer.state(), state_file)
     out = trainer.job.out
     save_flamingo(trainer.model, out / "checkpoint", dtype=torch.bfloat16, max_shard_bytes=15_500_000, overwrite=True)
+    write_companions(out / "checkpoint", trainer.model.config, trainer.job.tokenizer_file.parent)
     heads = {name: tensor.bfloat16().contiguous() for name, tensor in trainer.heads.state_dict().items()}
     save_file(heads, out / "heads.safetensors")
 

@@ -9,7 +9,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event as StopEvent
 from pathlib import Path
 
-from audioflamingo.train.clips import Clip, make_clip, save_shard
+from audioflamingo.train.clips import Clip, Encodes, make_clip, save_shard
 from audioflamingo.world.scenes import (
     Dice,
     Scene,
@@ -31,6 +31,8 @@ MIXTURE: dict[str, float] = {
     "empty": 0.05,
 }
 CLEAN_SHARE = 0.2  # of the clips: no channel but a mild gain
+# Clean first, then ramp: an encoder that starts from nothing stands still for long in rooms and noise (docs/log.md).
+CLEAN_SHARDS, RAMPED_SHARDS = 200, 600
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,15 @@ class RenderJob:
     max_shards: int
 
 
-def draw_scene(dice: Dice, split: str = "train") -> Scene:
-    """A scene of a kind drawn from `MIXTURE`."""
-    strength = 0.0 if dice.plain.random() < CLEAN_SHARE else dice.plain.uniform(0.3, 1.0)
+def clean_share(shard: int) -> float:
+    """Share of a shard's clips without a channel: all of the first ones, `CLEAN_SHARE` after the ramp."""
+    ramp = (shard - CLEAN_SHARDS) / (RAMPED_SHARDS - CLEAN_SHARDS)
+    return 1.0 - (1.0 - CLEAN_SHARE) * min(max(ramp, 0.0), 1.0)
+
+
+def draw_scene(dice: Dice, split: str = "train", clean: float = CLEAN_SHARE) -> Scene:
+    """A scene of a kind drawn from `MIXTURE`; `clean` is the share of those without a channel."""
+    strength = 0.0 if dice.plain.random() < clean else dice.plain.uniform(0.3, 1.0)
     source = _source(split, strength)
     kind = dice.plain.choices(list(MIXTURE), list(MIXTURE.values()))[0]
     if kind == "speech":
@@ -65,11 +73,10 @@ def _source(split: str, strength: float) -> Source:
     return Source("test" if split == "test" else "train", strength=strength)
 
 
-def render_clip(seed: tuple[int, ...], tokenizer: object, split: str = "train") -> Clip:
+def render_clip(seed: tuple[int, ...], tokenizer: Encodes, split: str = "train", clean: float = CLEAN_SHARE) -> Clip:
     """The clip that belongs to this seed."""
-    dice = Dice.of(*seed)
-    scene = draw_scene(dice, split)
-    return make_clip(scene, tokenizer, random.Random(repr((seed, "questions"))))  # type: ignore[arg-type]
+    scene = draw_scene(Dice.of(*seed), split, clean)
+    return make_clip(scene, tokenizer, random.Random(repr((seed, "questions"))))
 
 
 class PlainTokenizer:
@@ -94,7 +101,8 @@ def run_job(job: RenderJob, stop: StopEvent) -> None:
         if stop.is_set():
             return
         if not path.exists():
-            clips = [render_clip((job.seed, number, index), tokenizer) for index in range(CLIPS_PER_SHARD)]
+            clean = clean_share(number)
+            clips = [render_clip((job.seed, number, i), tokenizer, clean=clean) for i in range(CLIPS_PER_SHARD)]
             save_shard(clips, path)
 
 

@@ -1,9 +1,13 @@
-"""The embedded model's tokenizer: byte-level BPE of Qwen2's form, trained on the words of our own world."""
+"""The embedded model's tokenizer: byte-level BPE of Qwen2's form, trained on the words of our own world.
+
+    python -m audioflamingo.train.words FOLDER
+"""
 
 from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +70,7 @@ def train_tokenizer(folder: Path, *, num_sentences: int = NUM_SENTENCES, vocab_s
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+
+
+if __name__ == "__main__":
+    train_tokenizer(Path(sys.argv[1]))

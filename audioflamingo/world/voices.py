@@ -87,6 +87,7 @@ FLITE_PITCH_HZ = {
     "cmu_us_rms": 95.0,
     "cmu_us_slt": 170.0,
 }
+FIXED_PITCH = ("cmu_us_rms", "kal_diphone", "ked_diphone")  # voices that keep their pitch whatever they are asked
 FESTIVAL_VOICES: dict[str, Sex] = {"kal_diphone": "male", "ked_diphone": "male"}
 
 
@@ -104,6 +105,8 @@ def draw_speaker(rng: random.Random, engines: tuple[str, ...] = TRAIN_ENGINES, *
         return Speaker(engine, voice, "female" if female else "male", rate, pitch, liveliness)
     voices = FLITE_VOICES if engine == "flite" else FESTIVAL_VOICES
     voice = rng.choice(sorted(voices))
+    if voice in FIXED_PITCH:
+        pitch = 1.0
     return Speaker(engine, voice, voices[voice], rate, pitch, liveliness)
 
 
@@ -225,6 +228,7 @@ class _Flite:
         self.library.feat_set_float.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float]
         self.library.delete_wave.argtypes = [ctypes.POINTER(_Wave)]
         self.voices: dict[str, int] = {}
+        self.random = ctypes.CDLL(None)
 
     def _voice(self, name: str) -> int:
         if name not in self.voices:
@@ -245,6 +249,7 @@ class _Flite:
         }
         for name, value in settings.items():
             self.library.feat_set_float(features, name, value)
+        self.random.srand(1)  # its voices excite with C's random numbers: the same text must sound the same twice
         wave = self.library.flite_text_to_wave(text.encode("ascii", "ignore"), voice)
         content = wave.contents
         samples = _to_float(np.ctypeslib.as_array(content.samples, (content.num_samples,)))

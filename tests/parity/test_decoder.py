@@ -4,10 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 from audioflamingo.errors import OptionError
-from audioflamingo.model.attention import Packing, attend, attention_kernel, has_flash_attn
-from audioflamingo.model.decoder import RMSNorm, rotary_tables
+from audioflamingo.model.attention import Packing, attend, attention_kernel, has_flash_attn, scaled_dot_product
+from audioflamingo.model.decoder import CausalContext, RMSNorm, rotary_tables
 
 LENGTHS = st.lists(st.integers(1, 70), min_size=1, max_size=5)
 
@@ -107,12 +109,62 @@ def test_norm_rounds_where_the_reference_rounds(dtype):
     from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
     generator = torch.Generator().manual_seed(0)
-    ours, theirs = RMSNorm(48, 1e-6).to(dtype), Qwen2RMSNorm(48, 1e-6).to(dtype)
+    ours, theirs = RMSNorm(48, 1e-6).to(dtype).eval(), Qwen2RMSNorm(48, 1e-6).to(dtype)
     weight, x = torch.randn(48, generator=generator), torch.randn(50, 48, generator=generator) * 30
     for norm in (ours, theirs):
         norm.weight.data.copy_(weight)
     tolerance = 1e-5 if dtype == torch.float32 else 0
     torch.testing.assert_close(ours(x.to(dtype)), theirs(x.to(dtype)), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_norm_of_training_differs_by_one_rounding_only(dtype):
+    generator = torch.Generator().manual_seed(0)
+    norm = RMSNorm(48, 1e-6).to(dtype)
+    norm.weight.data.copy_(torch.randn(48, generator=generator))
+    x = (torch.randn(50, 48, generator=generator) * 30).to(dtype).requires_grad_()
+    wide = x.detach().double()
+    exact = wide * (wide.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * norm.weight.double()
+    for training in (True, False):
+        found = norm.train(training)(x)
+        torch.testing.assert_close(found.double(), exact, atol=1e-6, rtol=2 * torch.finfo(dtype).eps)
+    norm.train()(x).sum().backward()
+    assert x.grad.isfinite().all()
+    assert norm.weight.grad.isfinite().all()
+
+
+class _CudnnSwitch(TorchFunctionMode):
+    """Notes, at every call of torch's attention, whether cuDNN's kernel may be chosen."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            self.seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return func(*args, **(kwargs or {}))
+
+
+def test_cudnn_is_never_chosen_on_a_gpu_and_the_programs_setting_stays():
+    """With tensors that have shapes and a device but no memory, so that no GPU is needed."""
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    with FakeTensorMode(), _CudnnSwitch() as switch:
+        for device in ("cuda", "cpu"):
+            query, key = (torch.empty(1, heads, 5, 16, device=device) for heads in (4, 2))
+            assert scaled_dot_product(query, key, key, causal=True).shape == query.shape
+    assert switch.seen == [False, True]
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@torch.no_grad()
+def test_compiles_without_a_graph_break(flamingo, make_ids):
+    torch.compiler.reset()
+    packing = Packing.of([12, 8], torch.device("cpu"))
+    embeddings = flamingo.merge(make_ids(0, num_text_tokens=20), None)
+    inputs = embeddings, packing.positions, CausalContext(packing)
+    compiled = torch.compile(flamingo.hidden_states, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*inputs), flamingo.hidden_states(*inputs), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

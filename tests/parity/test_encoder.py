@@ -75,6 +75,25 @@ def test_two_frames_past_the_sound_are_needed(flamingo):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("num_mel_frames", [[300], [7, 300, 41]])
+def test_frames_past_those_two_are_never_read(flamingo, num_mel_frames):
+    mel = random_mel(len(num_mel_frames), 0)
+    expected, _ = flamingo.encoder(mel, num_mel_frames)
+    mel[:, :, max(num_mel_frames) + 2 :] = torch.nan
+    features, _ = flamingo.encoder(mel, num_mel_frames)
+    torch.testing.assert_close(features, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("num_mel_frames", [[1], [2], [1, 2, 1]])
+@pytest.mark.parametrize("num_frames", [3, 3000])
+def test_windows_too_short_for_a_token_give_none(flamingo, num_mel_frames, num_frames):
+    mel = random_mel(len(num_mel_frames), 0)[:, :, :num_frames]
+    embeddings, num_audio_tokens = flamingo.embed_audio(mel, num_mel_frames)
+    assert num_audio_tokens == [0] * len(num_mel_frames)
+    assert embeddings.shape == (0, flamingo.config.decoder.width)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_takes_fp32_mel(flamingo, dtype):
     encoder = Encoder(flamingo.config.encoder).to(dtype)

@@ -358,16 +358,11 @@ def test_a_folder_resolves_to_itself(folder):
 
 @pytest.mark.parametrize("name", ["whisper", "a/b/c", "../x", "", "/no/such/folder", "owner/", "-/x y"])
 def test_an_unknown_name_lists_what_works(name):
-    with pytest.raises(CheckpointError, match="expected nano, af3, af3-chat, an existing folder, or a hub id"):
+    with pytest.raises(CheckpointError, match="expected nano, af3, af3-think, af3-chat, an existing folder, or a hub id"):
         resolve(name)
 
 
-def test_thinking_adapters_are_not_loaded_half():
-    with pytest.raises(CheckpointError, match="thinking adapters are not supported yet"):
-        resolve("af3-think")
-
-
-@pytest.mark.parametrize("name", ["af3", "af3-chat", "someone/something"])
+@pytest.mark.parametrize("name", ["af3", "af3-think", "af3-chat", "someone/something"])
 def test_a_hub_name_without_a_network_is_one_clear_line(name, caplog, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     _say_terms.cache_clear()

@@ -10,9 +10,14 @@ from pathlib import Path
 from audioflamingo.errors import CheckpointError
 
 NANO_FOLDER = Path(__file__).parents[2] / "assets" / "nano"
-RELEASES = {"af3": "nvidia/audio-flamingo-3-hf", "af3-chat": "nvidia/audio-flamingo-3-chat"}
+RELEASES = {
+    "af3": "nvidia/audio-flamingo-3-hf",
+    "af3-think": "nvidia/audio-flamingo-3-hf",  # the same, and its thinking adapter
+    "af3-chat": "nvidia/audio-flamingo-3-chat",
+}
 ALLOWED_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 ADAPTER_FOLDERS = ("think/*", "stage35/*")
+ADAPTER_FILES = ("think/non_lora_trainables.bin", "stage35/non_lora_trainables.bin")
 _log = logging.getLogger(__name__)
 
 
@@ -20,7 +25,8 @@ def resolve(name: str | Path, *, revision: str | None = None, offline: bool = Fa
     """The folder of a checkpoint, downloaded first where it is on the hub.
 
     Args:
-        name: ``nano`` (embedded), ``af3``, ``af3-chat``, a folder, or a hub id ``owner/name``.
+        name: ``nano`` (embedded), ``af3``, ``af3-think`` (with its adapter), ``af3-chat``, a folder, or a hub id
+            ``owner/name``.
         revision: branch, tag or commit on the hub.
         offline: use only what was downloaded before.
 
@@ -30,8 +36,6 @@ def resolve(name: str | Path, *, revision: str | None = None, offline: bool = Fa
     text = str(name)
     if text == "nano":
         return _embedded()
-    if text == "af3-think":
-        raise CheckpointError("af3-think: the thinking adapters are not supported yet; 'af3' loads the base model")
     if text and text not in RELEASES and Path(name).is_dir():
         return Path(name)
     repo_id = RELEASES.get(text, text)
@@ -39,7 +43,7 @@ def resolve(name: str | Path, *, revision: str | None = None, offline: bool = Fa
         raise CheckpointError(
             f"no checkpoint {text!r}: expected nano, {', '.join(RELEASES)}, an existing folder, or a hub id owner/name"
         )
-    return _download(repo_id, revision, offline)
+    return _download(repo_id, revision, offline, with_adapter=text == "af3-think")
 
 
 def _embedded() -> Path:
@@ -48,7 +52,7 @@ def _embedded() -> Path:
     return NANO_FOLDER
 
 
-def _download(repo_id: str, revision: str | None, offline: bool) -> Path:
+def _download(repo_id: str, revision: str | None, offline: bool, *, with_adapter: bool = False) -> Path:
     from huggingface_hub import snapshot_download
 
     if repo_id.startswith("nvidia/"):
@@ -57,8 +61,8 @@ def _download(repo_id: str, revision: str | None, offline: bool) -> Path:
         folder = snapshot_download(
             repo_id,
             revision=revision,
-            allow_patterns=list(ALLOWED_FILES),
-            ignore_patterns=list(ADAPTER_FOLDERS),
+            allow_patterns=[*ALLOWED_FILES, *(ADAPTER_FILES if with_adapter else ())],
+            ignore_patterns=None if with_adapter else list(ADAPTER_FOLDERS),
             local_files_only=offline,
         )
     # The hub client raises errors of several network libraries, by version; for a user all mean the same.

@@ -6,6 +6,7 @@ Only safetensors and JSON are ever opened. Pickled weights (*.bin, *.pt) can run
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +21,8 @@ from torch import Tensor
 from audioflamingo.config import ModelConfig
 from audioflamingo.errors import CheckpointError
 from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.skeleton import skeleton
+from audioflamingo.model.threads import threads_for
 from audioflamingo.model.weights.names import NVIDIA_FOLDERS, Spelling, to_ours
 
 MAX_JSON_BYTES = 64 << 20  # a tokenizer.json is 11 MB, an index 0.2 MB
@@ -86,8 +89,7 @@ def load_flamingo(
     """
     folder = _existing(folder)
     config = load_config(folder)
-    with torch.device("meta"):
-        model = Flamingo(config)
+    model = skeleton(config)
     stored = inventory(folder)
     chosen = match(folder, stored, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     dtype = dtype or _common_dtype(folder, chosen)
@@ -138,7 +140,9 @@ def match(folder: Path, stored: list[StoredTensor], expected: dict[str, tuple[in
 def read_tensors(chosen: dict[str, StoredTensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Our names to tensors of the dtype on the device, each copied there once."""
     found = {}
+    num_values = sum(math.prod(tensor.shape) for tensor in chosen.values())
     with ExitStack() as stack:
+        stack.enter_context(threads_for(num_values, device, is_step=True))
         files = {
             file: stack.enter_context(safe_open(file, framework="pt"))
             for file in sorted({tensor.file for tensor in chosen.values()})

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audioflamingo.errors import CheckpointError
 from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.skeleton import skeleton
 from audioflamingo.model.weights.names import from_ours
 from audioflamingo.model.weights.read import DTYPES
 
@@ -69,8 +70,7 @@ def plan_shards(sizes: dict[str, int], max_shard_bytes: int) -> list[list[str]]:
 
 def _checked(model: Flamingo, dtype: torch.dtype) -> dict[str, Tensor]:
     tensors = model.state_dict()
-    with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in Flamingo(model.config).state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in skeleton(model.config).state_dict().items()}
     wrong = sorted(name for name in tensors.keys() | expected.keys() if _shape(tensors, name) != expected.get(name))
     wrong += sorted(name for name, tensor in tensors.items() if not tensor.is_floating_point() or tensor.is_meta)
     if wrong:
@@ -97,6 +97,8 @@ def _write(model: Flamingo, tensors: dict[str, Tensor], folder: Path, dtype: tor
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         shard = {from_ours(name, "legacy"): tensors[name].to("cpu", dtype).contiguous() for name in names}
         save_file(shard, folder / file, metadata={"format": "pt"})
+        # safetensors writes for the owner alone; what others may read is the umask's to say, as for any other file.
+        (folder / file).chmod((folder / "config.json").stat().st_mode)
         weight_map |= dict.fromkeys(shard, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}

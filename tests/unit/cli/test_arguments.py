@@ -47,7 +47,7 @@ def test_words_after_two_dashes_are_no_options():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["sing"], "'sing' is not a verb; allowed: ask, transcribe, caption, info"),
+        (["sing"], "'sing' is not a verb; allowed: ask, transcribe, caption, chat"),
         (["ask", "a.wav", "What?", "--beams", "4"], "allowed: --help, --each, --json, --model"),
         (["ask", "a.wav", "What?", "--temp", "1"], "--temp"),
         (["ask", "a.wav", "What?", "--max-new-tokens", "-5"], "'-5' came, allowed: a whole number, 1 or more"),
@@ -63,7 +63,7 @@ def test_words_after_two_dashes_are_no_options():
         (["ask", "a.wav", __file__], "is a file"),
         (["ask", "-", "-", "What?"], "named more than once"),
         (["transcribe"], "FILE"),
-        (["transcribe", "a.wav", "--format", "srt"], "choose from"),
+        (["transcribe", "a.wav", "--format", "doc"], "choose from"),
         (["info"], "MODEL"),
         (["info", "nanoo"], "nano"),
     ],
@@ -79,7 +79,7 @@ def test_errors_are_one_line_that_says_what_is_allowed(capsys, words, expected):
 def test_help_names_every_verb_with_an_example(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    assert all(f"flamingo {verb} " in out for verb in VERBS)
+    assert all(f"\n  flamingo {verb}" in out for verb in VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -90,14 +90,16 @@ def test_the_help_of_a_verb_teaches_by_examples_that_parse(capsys, verb):
     assert code == 0
     for line in VERBS[verb].EXAMPLES.splitlines():
         assert line in out
-        words = shlex.split(line.split("| ")[-1].split(" >")[0])
+        own = next(part for part in line.split("| ") if part.startswith(f"flamingo {verb}"))
+        words = shlex.split(own.split(" >")[0].split(" <")[0])
         assert words[:2] == ["flamingo", verb]
         parser_of(verb).parse_words(words[2:])
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_verb_has_too_many_flags(verb):
-    assert sum(bool(action.option_strings) for action in parser_of(verb)._actions) <= MAX_FLAGS
+    flags = [action for action in parser_of(verb)._actions if action.option_strings and action.dest != "help"]
+    assert len(flags) <= MAX_FLAGS
 
 
 def test_no_words_show_the_help_as_an_error(capsys):

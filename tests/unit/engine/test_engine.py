@@ -236,3 +236,12 @@ def test_no_prompts_no_deltas(engine):
 def test_wrong_options_are_refused_before_any_work(engine, prompts):
     with pytest.raises(OptionError, match="temperature"):
         engine.generate(prompts[:1], [Sampling(temperature=-1)])
+
+
+def test_a_sound_too_short_for_a_token_changes_nothing(engine):
+    """`prompt.build` refuses one; the engine takes what it is given."""
+    ids = tuple(engine.tokenizer.encode("What is it?"))
+    short = Audio(np.zeros(320, np.float32), "short")
+    with_it = Prompt(ids, (Span(1, 0, 0),), (short,))
+    found, expected = (list(engine.generate([one], [Sampling(max_new_tokens=3)])) for one in (with_it, Prompt(ids)))
+    assert [delta.token_ids for delta in found] == [delta.token_ids for delta in expected]

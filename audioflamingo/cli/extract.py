@@ -1,0 +1,52 @@
+"""`flamingo extract`: an answer as JSON that keeps to a schema."""
+
+from __future__ import annotations
+
+import argparse
+
+from audioflamingo.cli.answering import Answerer
+from audioflamingo.cli.arguments import add_generation, add_model, add_thinking
+from audioflamingo.errors import OptionError
+
+SUMMARY = "Ask a question about sounds and get JSON that keeps to a schema (needs the extra structured)."
+EXAMPLES = """\
+flamingo extract street.wav "Which sounds do you hear?" --schema sounds.schema.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words and options of the verb."""
+    parser.add_argument("words", nargs="+", metavar="FILE... QUESTION", help="sounds (- is stdin); the question last")
+    parser.add_argument("--schema", metavar="FILE", required=True, help="the JSON schema")
+    add_model(parser)
+    add_generation(parser)
+    add_thinking(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer; returns the exit code."""
+    *files, question = arguments.words
+    if not files or not question.strip():
+        raise OptionError("needed: FILE... and then the question")
+    answerer = Answerer(arguments, as_json=False)
+    answerer.options["schema"] = read_schema(arguments.schema)
+    answerer.stream(files, question)
+    return 0
+
+
+def read_schema(file: str) -> str:
+    """The text of a schema's file.
+
+    Raises:
+        OptionError: it cannot be read, or is too large.
+    """
+    from audioflamingo.engine.schema import MAX_SCHEMA_CHARS
+
+    try:
+        with open(file, encoding="utf-8") as opened:
+            text = opened.read(MAX_SCHEMA_CHARS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"the schema {file!r} cannot be read: {error}") from error
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise OptionError(f"the schema {file!r} has more than {MAX_SCHEMA_CHARS:,} characters")
+    return text

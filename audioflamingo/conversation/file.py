@@ -1,0 +1,124 @@
+"""Conversations on disk: a JSON file and, beside it, a folder with the sounds as they were heard (16 kHz float WAV).
+
+A file may come from anywhere: everything in it is checked, and it can only name sounds in its own folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import soundfile
+
+from audioflamingo.audio import load as load_audio
+from audioflamingo.errors import AudioError, PromptError
+from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Role
+
+FORMAT = "audioflamingo-conversation"
+VERSION = 1
+MAX_FILE_BYTES = 16 << 20
+MAX_MESSAGES = 4_096
+MAX_NAME_CHARS = 255
+_SOUND_FILE = re.compile(r"[0-9a-f]{64}\.wav")
+
+
+def save_messages(path: str | Path, messages: Sequence[Message], num_pinned: int) -> None:
+    """Write a conversation; an existing file is replaced only by a complete one.
+
+    Raises:
+        PromptError: the place cannot be written to.
+    """
+    path = Path(path)
+    sounds = {part.key: part for message in messages for part in message.content if isinstance(part, Audio)}
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        "num_pinned": num_pinned,
+        "messages": [{"role": message.role, "content": [_written(part) for part in message.content]}
+                     for message in messages],
+    }  # fmt: skip
+    try:
+        for key, sound in sounds.items():
+            folder = _sound_folder(path)
+            folder.mkdir(parents=True, exist_ok=True)
+            soundfile.write(folder / f"{key}.wav", sound.samples, SAMPLE_RATE_HZ, subtype="FLOAT")
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise PromptError(f"the conversation cannot be saved as {path}: {error}") from error
+
+
+def load_messages(path: str | Path) -> tuple[tuple[Message, ...], int]:
+    """Read a conversation; returns its messages and how many of them are pinned.
+
+    Raises:
+        PromptError: no such file, no conversation, or something in it that is not allowed.
+        AudioError: one of its sounds is missing or is not the one that was saved.
+    """
+    path = Path(path)
+    values = _read(path)
+    entries, num_pinned = values.get("messages"), values.get("num_pinned", 0)
+    if values.get("format") != FORMAT or values.get("version") != VERSION:
+        raise PromptError(f"{path} is no conversation of version {VERSION}; load what Chat.save or /save wrote")
+    if not isinstance(entries, list) or len(entries) > MAX_MESSAGES:
+        raise PromptError(f"{path}: messages must be a list of at most {MAX_MESSAGES:,}")
+    if not isinstance(num_pinned, int) or isinstance(num_pinned, bool) or not 0 <= num_pinned <= len(entries):
+        raise PromptError(f"{path}: num_pinned is {num_pinned!r}, allowed: 0 to {len(entries)}")
+    messages = tuple(_message(entry, number, path) for number, entry in enumerate(entries, start=1))
+    return messages, num_pinned
+
+
+def _written(part: str | Audio) -> dict[str, str]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "audio", "file": f"{part.key}.wav", "name": part.name}
+
+
+def _sound_folder(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sounds")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise PromptError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PromptError(f"{path} cannot be read: {error.strerror or error}") from error
+    except PromptError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise PromptError(f"{path} is no conversation: {str(error)[:100]}") from error
+    if not isinstance(values, dict):
+        raise PromptError(f"{path} is no conversation: it holds no JSON object")
+    return values
+
+
+def _message(entry: Any, number: int, path: Path) -> Message:
+    role: Any = entry.get("role") if isinstance(entry, dict) else None
+    content = entry.get("content") if isinstance(entry, dict) else None
+    if role not in get_args(Role) or not isinstance(content, list) or not content:
+        raise PromptError(
+            f"{path}: message {number} needs a role ({', '.join(get_args(Role))}) and a list of items as content"
+        )
+    return Message(role, tuple(_part(item, number, path) for item in content))
+
+
+def _part(item: Any, number: int, path: Path) -> str | Audio:
+    kind = item.get("type") if isinstance(item, dict) else None
+    if kind == "text" and isinstance(item.get("text"), str):
+        return str(item["text"])
+    if kind != "audio" or not isinstance(item.get("file"), str):
+        raise PromptError(f"{path}: message {number} has an item that is neither text nor a sound's file")
+    if not _SOUND_FILE.fullmatch(item["file"]):
+        raise PromptError(f"{path}: message {number} names the sound {item['file'][:80]!r}; expected KEY.wav")
+    name = item.get("name")
+    sound = load_audio(_sound_folder(path) / item["file"])
+    if sound.key != item["file"].removesuffix(".wav"):
+        raise AudioError(f"{_sound_folder(path) / item['file']} is not the sound that was saved; restore it")
+    return Audio(sound.samples, name[:MAX_NAME_CHARS] if isinstance(name, str) and name else "audio")

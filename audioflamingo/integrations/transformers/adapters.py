@@ -1,0 +1,169 @@
+"""Adapters that bring more than LoRA: the released `think` folder, with its tensors that replace the base model's.
+
+transformers and PEFT know adapters by today's names of modules; the released one uses the hub's older names, and keeps
+further tensors in a file of its own. Here all of it is matched by name and shape before anything is changed, and what
+does not match is an error. The tensors replaced are kept, so that disabling or deleting the adapter brings them back.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from audioflamingo.errors import CheckpointError
+from audioflamingo.integrations.transformers.adapter_files import (
+    Adapter,
+    find_folder,
+    has_extra_tensors,
+    read_adapter,
+    write_extra_tensors,
+)
+
+
+class ThinkAdapters:
+    """Part of the model class: loading, switching and saving adapters with replaced tensors."""
+
+    _replacements: dict[str, dict[str, Tensor]]
+    _in_place: str | None = None
+
+    def load_adapter(
+        self, peft_model_id: str | os.PathLike[str] | None = None, adapter_name: str | None = None, **kwargs: Any
+    ) -> Any:
+        """Load an adapter; see transformers.
+
+        With `subfolder`, or where the folder holds tensors beside LoRA's, the adapter is loaded strictly.
+
+        Args:
+            peft_model_id: a folder or a hub id.
+            adapter_name: "default" if not given.
+            kwargs: `subfolder`, such as "think"; `is_trainable`; `revision`, `token`, `cache_dir` and
+                `local_files_only` of the hub; more as transformers has them, without `subfolder`.
+
+        Raises:
+            CheckpointError: a file is missing or broken, or a tensor of it fits nothing in the model.
+        """
+        subfolder = kwargs.pop("subfolder", None)
+        if peft_model_id is None or (subfolder is None and not has_extra_tensors(peft_model_id)):
+            return super().load_adapter(peft_model_id, adapter_name, **kwargs)  # type: ignore[misc]
+        is_trainable = bool(kwargs.pop("is_trainable", False))
+        adapter = read_adapter(find_folder(peft_model_id, subfolder, kwargs))
+        self._add(adapter, adapter_name or "default", is_trainable=is_trainable)
+        return None
+
+    def set_adapter(self, adapter_name: Any) -> None:
+        """Activate adapters; see transformers."""
+        super().set_adapter(adapter_name)  # type: ignore[misc]
+        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
+        self._put_in_place(next((name for name in names if name in self._replaced), None))
+
+    def disable_adapters(self) -> None:
+        """Run without adapters; see transformers."""
+        super().disable_adapters()  # type: ignore[misc]
+        self._put_in_place(None)
+
+    def enable_adapters(self) -> None:
+        """Run with the active adapters again; see transformers."""
+        super().enable_adapters()  # type: ignore[misc]
+        active = self.active_adapters()  # type: ignore[attr-defined]
+        self._put_in_place(next((name for name in active if name in self._replaced), None))
+
+    def delete_adapter(self, adapter_names: Any) -> None:
+        """Remove adapters; see transformers."""
+        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        if self._in_place in names:
+            self._put_in_place(None)
+        super().delete_adapter(adapter_names)  # type: ignore[misc]
+        for name in names:
+            self._replaced.pop(name, None)
+
+    def save_replaced(self, folder: str | os.PathLike[str]) -> None:
+        """Write the tensors that the adapter in place brought beside LoRA, if any, for `load_adapter` to find."""
+        if self._in_place is None:
+            return
+        names = self._replaced[self._in_place]
+        write_extra_tensors(folder, {name: self._parameter(name).detach() for name in names})
+
+    @property
+    def _replaced(self) -> dict[str, dict[str, Tensor]]:
+        """For each adapter, the tensors that are not in the model now: its own, or the base model's while it is."""
+        found: dict[str, dict[str, Tensor]] = vars(self).setdefault("_replacements", {})
+        return found
+
+    def _add(self, adapter: Adapter, name: str, *, is_trainable: bool) -> None:
+        from peft import inject_adapter_in_model
+
+        if name in getattr(self, "peft_config", {}):
+            raise CheckpointError(f"an adapter named {name!r} is loaded already; pass another adapter_name")
+        self._check(adapter)
+        config = adapter.config
+        config.target_modules = sorted(adapter.lora)
+        config.inference_mode = not is_trainable
+        inject_adapter_in_model(config, cast(Any, self), name)
+        self._hf_peft_config_loaded = True
+        with torch.no_grad():
+            for path, weights in adapter.lora.items():
+                layer = self.get_submodule(path)  # type: ignore[attr-defined]
+                for kind, tensor in weights.items():
+                    getattr(layer, kind)[name].weight.copy_(tensor)
+        self._put_in_place(None)
+        if adapter.extra:
+            self._replaced[name] = dict(adapter.extra)
+        self.set_adapter(name)
+        if not is_trainable:
+            for parameter_name, parameter in self.named_parameters():  # type: ignore[attr-defined]
+                if f".{name}." in parameter_name:
+                    parameter.requires_grad_(False)
+            self.eval()  # type: ignore[attr-defined]
+
+    def _check(self, adapter: Adapter) -> None:
+        """Refuse an adapter of which any tensor fits nothing.
+
+        Raises:
+            CheckpointError: all complaints at once.
+        """
+        modules = dict(self.named_modules())  # type: ignore[attr-defined]
+        parameters = {path.replace(".base_layer.", "."): one for path, one in self.named_parameters()}  # type: ignore[attr-defined]
+        complaints = list(adapter.unmatched)
+        for path, weights in adapter.lora.items():
+            module = modules.get(path)
+            if module is None or not hasattr(module, "in_features"):
+                complaints.append(f"{path} is not a linear layer of the model")
+                continue
+            rank = weights["lora_A"].shape[0] if "lora_A" in weights else -1
+            expected = {"lora_A": (rank, module.in_features), "lora_B": (module.out_features, rank)}
+            found = {kind: tuple(tensor.shape) for kind, tensor in weights.items()}
+            if found != expected:
+                complaints.append(f"{path} has {found}, expected {expected}")
+        for path, tensor in adapter.extra.items():
+            shape = tuple(parameters[path].shape) if path in parameters else None
+            if shape != tuple(tensor.shape):
+                complaints.append(f"{path} is {tuple(tensor.shape)}, in the model {shape or 'there is none'}")
+        if complaints:
+            raise CheckpointError(
+                f"the adapter in {adapter.folder} does not fit the model ({len(complaints)} differences): "
+                + "; ".join(complaints[:8])
+            )
+
+    def _put_in_place(self, adapter: str | None) -> None:
+        """Exchange tensors so that the given adapter's are in the model, or the base model's for None."""
+        if adapter == self._in_place:
+            return
+        for name in filter(None, (self._in_place, adapter)):
+            self._exchange(self._replaced[name])
+        self._in_place = adapter
+
+    @torch.no_grad()
+    def _exchange(self, others: dict[str, Tensor]) -> None:
+        for name in others:
+            parameter = self._parameter(name)
+            current = parameter.detach().to("cpu", copy=True)
+            parameter.copy_(others[name])
+            others[name] = current
+
+    def _parameter(self, name: str) -> Any:
+        path, _, leaf = name.rpartition(".")
+        module = self.get_submodule(path)  # type: ignore[attr-defined]
+        return getattr(getattr(module, "base_layer", module), leaf)

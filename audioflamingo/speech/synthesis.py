@@ -1,0 +1,194 @@
+"""Our own voice at work: units of text to sound, each as soon as it is complete.
+
+Phones of a unit -> durations -> subframes -> codec frames -> samples. A codec frame that two units share waits for the
+second, so that the sound does not depend on how the text came; `flush` fills the last one with silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audioflamingo.speech.codec import (
+    CODEC_FRAME_SAMPLES,
+    FSQ,
+    HOP_SAMPLES,
+    SUBFRAMES,
+    WaveDecoder,
+)
+from audioflamingo.speech.model import SpeechConfig, SpeechModel, expand, layers
+from audioflamingo.speech.phones import PAUSE_ID
+from audioflamingo.speech.pronounce import Pronouncer
+from audioflamingo.speech.stream import SPEECH_RATE_HZ, Unit
+from audioflamingo.speech.streaming import StreamState
+from audioflamingo.speech.voice import Sound, Utterance
+
+SUBFRAME_MS = 1000 * HOP_SAMPLES / SPEECH_RATE_HZ
+MAX_PHONE_SUBFRAMES = 40
+MAX_LOG_DURATION = 6.0
+CLOSING_MS = 80  # of silence, in which the last sound dies away
+
+
+class OwnVoice(nn.Module):
+    """All parts that speak: pronunciation, the speech model, and the decoder to sound."""
+
+    def __init__(
+        self, config: SpeechConfig, voice_names: tuple[str, ...], *, pronouncer: Pronouncer | None = None
+    ) -> None:
+        super().__init__()
+        assert len(voice_names) == config.num_voices
+        self.config, self.voice_names = config, voice_names
+        self.pronouncer = pronouncer or Pronouncer(layers(128, 3, 4, 256))
+        self.model = SpeechModel(config)
+        self.quantiser = FSQ(config.codec)
+        self.wave_decoder = WaveDecoder(config.codec, config.feature_width)
+
+
+class Synthesis:
+    """One stream of speech. Enter it with `with`; leaving it frees its memory.
+
+    Args:
+        voice: whose parts are used.
+        voice_index: which of its voices speaks.
+        rate: speed relative to the voice's own.
+    """
+
+    def __init__(self, voice: OwnVoice, voice_index: int = 0, rate: float = 1.0) -> None:
+        self._voice, self._rate = voice, rate
+        self._model = voice.model
+        self._device = next(voice.parameters()).device
+        self._voices = torch.tensor([voice_index], device=self._device)
+        self._state = StreamState()
+        self._pending = torch.zeros(1, 0, voice.config.text.width, device=self._device)
+        self._past = torch.zeros(1, voice.config.codec.code_width, 1, device=self._device)
+        self._num_units = 0
+        self._num_late = voice.wave_decoder.delay  # samples at the start that belong to nothing
+
+    def __enter__(self) -> Synthesis:
+        self._state.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._state.__exit__(None, None, None)
+
+    @torch.inference_mode()
+    def feed(self, phones: list[int], pause_ms: float = 0.0, durations: list[int] | None = None) -> Tensor:
+        """Speak one unit.
+
+        Args:
+            phones: ids; may be empty where there is only a pause.
+            pause_ms: silence after them.
+            durations: in subframes, of the phones and, where there is one, of the pause; predicted by default.
+
+        Returns:
+            (N,) float32 samples that are ready.
+        """
+        pause = [PAUSE_ID] if pause_ms > 0 else []
+        if not phones + pause:
+            return torch.zeros(0, device=self._device)
+        ids = torch.tensor([phones + pause], device=self._device)
+        units = torch.full_like(ids, self._num_units)
+        self._num_units += 1
+        hidden = self._model.read(ids, self._voices, units, self._state)
+        chosen = self._durations(hidden, pause_ms) if durations is None else torch.tensor([durations])
+        chosen = chosen.to(self._device)
+        index, since, until = expand(chosen, int(chosen.sum()))
+        subframes = torch.take_along_dim(hidden, index[..., None], dim=1) + self._model.place(since, until)
+        self._pending = torch.cat([self._pending, subframes], dim=1)
+        return self._speak_pending()
+
+    @torch.inference_mode()
+    def flush(self) -> Tensor:
+        """The rest of the sound; ends the stream."""
+        first = self.feed([], CLOSING_MS)
+        missing = -self._pending.shape[1] % SUBFRAMES
+        if missing:
+            self._pending = torch.cat([self._pending, self._pending[:, -1:].expand(-1, missing, -1)], dim=1)
+        silence = torch.zeros(1, self._voice.config.feature_width, 1, device=self._device)
+        last = self._speak_pending()
+        tail = self._on_time(self._voice.wave_decoder(silence, self._state)[0])
+        return torch.cat([first, last, tail[: self._voice.wave_decoder.delay]])
+
+    def _durations(self, hidden: Tensor, pause_ms: float) -> Tensor:
+        predicted = self._model.log_durations(hidden).clamp(0, MAX_LOG_DURATION).expm1() / self._rate
+        durations = predicted.round().clamp(1, MAX_PHONE_SUBFRAMES).long()
+        if pause_ms > 0:  # by punctuation, not by the model: it is what the text says
+            durations[:, -1] = max(1, round(pause_ms / self._rate / SUBFRAME_MS))
+        return durations
+
+    def _speak_pending(self) -> Tensor:
+        num_frames = self._pending.shape[1] // SUBFRAMES
+        if num_frames == 0:
+            return torch.zeros(0, device=self._device)
+        cut = num_frames * SUBFRAMES
+        ready, self._pending = self._pending[:, :cut], self._pending[:, cut:]
+        if self._model.history is None:
+            out = self._model.speak(self._model.frame_input(ready, self._voices, None), self._state)
+            features = out.transpose(1, 2)
+        else:
+            features = torch.cat([self._next_code(one) for one in torch.split(ready, SUBFRAMES, dim=1)], dim=2)
+        return self._on_time(self._voice.wave_decoder(features, self._state)[0])
+
+    def _next_code(self, subframes: Tensor) -> Tensor:
+        """(1, K L, 1) levels of the next codec frame, the likeliest of each dimension."""
+        x = self._model.frame_input(subframes, self._voices, self._past)
+        logits = self._model.level_logits(self._model.speak(x, self._state))
+        indices = torch.stack([one.argmax(-1) for one in logits], dim=-1)  # (1, 1, K, L)
+        self._past = self._voice.quantiser.from_indices(indices.permute(0, 2, 3, 1))
+        return self._past
+
+    def _on_time(self, late: Tensor) -> Tensor:
+        cut = min(self._num_late, len(late))
+        self._num_late -= cut
+        return late[cut:]
+
+
+def frames_of(num_subframes: int) -> int:
+    """Codec frames that hold so many subframes."""
+    return -(-num_subframes // SUBFRAMES)
+
+
+class OwnSpeaker:
+    """Our voice behind the interface of all voices (`voice.Voice`)."""
+
+    def __init__(self, voice: OwnVoice, voice_index: int = 0, rate: float = 1.0) -> None:
+        self._voice, self._index, self._rate = voice.eval(), voice_index, rate
+
+    @property
+    def name(self) -> str:
+        """See `Voice`."""
+        return f"flamingo {self._voice.voice_names[self._index]}"
+
+    def begin(self) -> Utterance:
+        """See `Voice`."""
+        return _Utterance(self._voice, Synthesis(self._voice, self._index, self._rate))
+
+
+class _Utterance:
+    def __init__(self, voice: OwnVoice, synthesis: Synthesis) -> None:
+        self._pronouncer, self._synthesis = voice.pronouncer, synthesis
+        self._source_end = 0
+        synthesis.__enter__()
+
+    def feed(self, unit: Unit) -> Iterator[Sound]:
+        self._source_end = unit.source_end
+        last = len(unit.words) - 1
+        for number, word in enumerate(unit.words):
+            samples = self._synthesis.feed(self._pronouncer.phones(word), unit.pause_ms if number == last else 0)
+            yield self._sound(samples)
+        if not unit.words and unit.pause_ms:
+            yield self._sound(self._synthesis.feed([], unit.pause_ms))
+
+    def flush(self) -> Iterator[Sound]:
+        if self._source_end:
+            yield self._sound(self._synthesis.flush())
+        self._synthesis.__exit__()
+
+    def _sound(self, samples: Tensor) -> Sound:
+        return Sound(samples.float().cpu().numpy().astype(np.float32), self._source_end)
+
+
+assert CODEC_FRAME_SAMPLES == SUBFRAMES * HOP_SAMPLES

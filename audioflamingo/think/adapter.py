@@ -1,0 +1,174 @@
+"""Reading the thinking adapter of a checkpoint, checked whole: what fits is used, anything else is one error.
+
+The folder is called `think` on the hub and `stage35` in NVIDIA's repository. It holds a PEFT LoRA over the decoder and,
+apart from it, tensors that were trained whole (the token embeddings, perhaps the head).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audioflamingo.errors import CheckpointError
+from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.lora import EMBEDDING, HEAD, Adapter, LowRank
+from audioflamingo.think.files import read_config, read_tensors
+from audioflamingo.think.names import Target, target_of
+
+FOLDERS = ("think", "stage35")
+STYLE_KEY = "think_style"
+MAX_RANK = 4_096
+MAX_SHOWN = 20
+REPLACEABLE = (EMBEDDING, HEAD)
+_OFF: tuple[Any, ...] = (None, False, "none", [], {}, 0)
+# Settings of PEFT that change what the tensors mean and that no known adapter of this model uses.
+_UNSUPPORTED = ("use_dora", "bias", "rank_pattern", "alpha_pattern", "layers_to_transform", "fan_in_fan_out",
+                "layer_replication", "lora_bias", "trainable_token_indices")  # fmt: skip
+
+
+def adapter_folder(checkpoint: str | Path) -> Path | None:
+    """The folder of the thinking adapter within that of a checkpoint, or None where it has none."""
+    for name in FOLDERS:
+        folder = Path(checkpoint) / name
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def read_adapter(folder: str | Path, model: Flamingo) -> Adapter:
+    """Read an adapter for a model, in the model's dtype and on its device.
+
+    Args:
+        folder: adapter_config.json, adapter_model.safetensors, and non_lora_trainables.bin or .safetensors if any.
+        model: the base that it is to be used with.
+
+    Raises:
+        CheckpointError: anything is missing, left over, misshapen, or of another base; all complaints at once.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; an adapter is a folder with adapter_config.json")
+    config = read_config(folder)
+    base = model.state_dict()
+    complaints = list(_config_complaints(config))
+    _raise(folder, complaints)
+    tensors = read_tensors(folder, sum(tensor.numel() for tensor in base.values()) * 4)
+    adapter, complaints = _assembled(tensors, config, base)
+    _raise(folder, complaints)
+    style = config.get(STYLE_KEY)
+    return Adapter(adapter.low_rank, adapter.replaced, style if style in ("tags", "free") else None)
+
+
+def _config_complaints(config: Mapping[str, Any]) -> Iterator[str]:
+    if config.get("peft_type", "LORA") != "LORA":
+        yield f"peft_type is {config['peft_type']!r}, expected 'LORA'"
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= MAX_RANK:
+        yield f"r is {rank!r}, expected a whole number from 1 to {MAX_RANK}"
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        yield f"lora_alpha is {alpha!r}, expected a number"
+    for name in _UNSUPPORTED:
+        if config.get(name) not in _OFF:
+            yield f"{name} is {str(config[name])[:60]!r}, which is not supported"
+
+
+def _assembled(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], base: Mapping[str, Tensor]
+) -> tuple[Adapter, list[str]]:
+    """The adapter, and all that is wrong with it."""
+    complaints: list[str] = []
+    targets: dict[Target, Tensor] = {}
+    for key, tensor in tensors.items():
+        target = target_of(key, base)
+        if target is None:
+            complaints.append(f"no such tensor in the base: {key[:200]}")
+        elif target in targets:
+            complaints.append(f"stored more than once: {key[:200]}")
+        elif not tensor.is_floating_point():
+            complaints.append(f"{key[:200]} is {tensor.dtype}, expected a floating dtype")
+        else:
+            targets[target] = tensor
+    replaced = _replaced(targets, base, complaints)
+    low_rank = _low_rank(targets, config, base, complaints)
+    wrong = {complaint.split()[0] for complaint in complaints}
+    complaints += [complaint for complaint in _incomplete(low_rank, config, base) if complaint.split()[0] not in wrong]
+    if not low_rank and not complaints:
+        complaints.append("it holds no low-rank pair at all")
+    return Adapter(low_rank, replaced), complaints
+
+
+def _replaced(targets: Mapping[Target, Tensor], base: Mapping[str, Tensor], complaints: list[str]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for target, tensor in targets.items():
+        if target.role != "table":
+            continue
+        own = base[target.tensor]
+        if tensor.shape != own.shape:
+            complaints.append(f"{target.tensor} is {tuple(tensor.shape)}, the base has {tuple(own.shape)}")
+        elif target.module in REPLACEABLE:
+            found[target.module] = tensor.to(own)
+        elif not torch.equal(tensor.to(own), own):
+            complaints.append(f"{target.tensor} differs from the base; only embeddings and head can be switched")
+    return found
+
+
+def _low_rank(
+    targets: Mapping[Target, Tensor], config: Mapping[str, Any], base: Mapping[str, Tensor], complaints: list[str]
+) -> dict[str, LowRank]:
+    halves: dict[str, dict[str, Tensor]] = {}
+    for target, tensor in targets.items():
+        if target.role != "table":
+            halves.setdefault(target.module, {})[target.role] = tensor
+    rank = int(config["r"])
+    scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    found: dict[str, LowRank] = {}
+    for module, pair in halves.items():
+        weight = base[f"{module}.weight"]
+        wrong = list(_pair_complaints(module, pair, weight, rank))
+        complaints += wrong
+        if not wrong and module.startswith("decoder."):
+            found[module] = LowRank(pair["down"].to(weight), pair["up"].to(weight), scale)
+    return found
+
+
+def _pair_complaints(module: str, pair: Mapping[str, Tensor], weight: Tensor, rank: int) -> Iterator[str]:
+    if len(pair) < 2:
+        yield f"{module} has only its {'A' if 'down' in pair else 'B'}; the other half is missing"
+        return
+    down, up = tuple(pair["down"].shape), tuple(pair["up"].shape)
+    if weight.ndim != 2 or module == EMBEDDING:
+        yield f"{module} is no linear layer"
+    elif down != (rank, weight.shape[1]):
+        yield f"{module} has A of {down}, expected {(rank, weight.shape[1])} (rank, inputs)"
+    elif up != (weight.shape[0], rank):
+        yield f"{module} has B of {up}, expected {(weight.shape[0], rank)} (outputs, rank)"
+    elif not module.startswith("decoder.") and pair["up"].any():
+        yield f"{module} is trained, but sounds are embedded once for all requests; only the decoder can be switched"
+
+
+def _incomplete(
+    low_rank: Mapping[str, LowRank], config: Mapping[str, Any], base: Mapping[str, Tensor]
+) -> Iterator[str]:
+    """Layers that lack what others have or what the configuration names: a file that was cut short."""
+    named = config.get("target_modules")
+    wanted = {name.rpartition(".")[2] for name in named if isinstance(name, str)} if isinstance(named, list) else set()
+    kinds = {name.rpartition(".")[2] for name in low_rank} | wanted
+    for tensor in base:
+        module = tensor.removesuffix(".weight")
+        is_adaptable = tensor.startswith("decoder.layers.") and base[tensor].ndim == 2
+        if is_adaptable and module.rpartition(".")[2] in kinds and module not in low_rank:
+            yield f"{module} has no pair, others of its kind have"
+
+
+def _raise(folder: Path, complaints: list[str]) -> None:
+    if complaints:
+        more = f"; and {len(complaints) - MAX_SHOWN} more" if len(complaints) > MAX_SHOWN else ""
+        raise CheckpointError(
+            f"the adapter in {folder} does not fit this model ({len(complaints)} complaints): "
+            f"{'; '.join(complaints[:MAX_SHOWN])}{more}. Use the adapter of the same release as the base"
+        )

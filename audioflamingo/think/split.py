@@ -1,0 +1,126 @@
+"""Telling thoughts from the answer, in one piece or as the text comes; the result does not depend on how it is cut.
+
+Two styles are known. "tags": thoughts stand between ``<think>`` and ``</think>`` (Audio Flamingo Next, the embedded
+model). "free": prose that ends in a sentence which begins like "Therefore, the answer is" (Audio Flamingo 3); what
+follows those words is the answer, and where no sentence begins so, the last sentence is. No torch in here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+ThinkStyle = Literal["auto", "tags", "free"]
+
+OPEN, CLOSE = "<think>", "</think>"
+CONCLUSION = "Therefore, the answer is: "
+
+_LEAD = r"[\s*_#]*(?:(?:therefore|thus|hence|so|in\s+conclusion)\s*,?\s+)?"
+_CONCLUDING = re.compile(
+    rf"{_LEAD}(?:(?:the|my)\s+(?:(?:final|correct|best|right)\s+)?answer\s+is\b|final\s+answer\s*(?:is\b|(?=[:*])))"
+    r"[\s:*]*(?=[^\s:*])",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+(?=\S)|\n\s*(?=\S)")
+_State = Literal["start", "tags", "free", "answer"]
+
+
+class ThoughtSplitter:
+    """Takes the text of one reply piece by piece and gives back what are thoughts and what is answer."""
+
+    def __init__(self, style: ThinkStyle = "auto", *, is_open: bool = False) -> None:
+        """Start before the first character.
+
+        Args:
+            style: "tags" or "free" where it is known; "auto" looks whether the text begins with a tag.
+            is_open: thoughts have begun without an opening tag, which only a closing tag ends.
+        """
+        self._style = style
+        self._state: _State = "tags" if is_open else "start"
+        self._held = ""
+        self._may_open = is_open
+        self._is_answer_begun = False
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the thoughts are over."""
+        return self._state == "answer"
+
+    @property
+    def uses_tags(self) -> bool:
+        """Whether thoughts stand in tags, as far as is known."""
+        return self._state == "tags" or self._style == "tags"
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """New text; returns (thoughts, answer) that are certain now."""
+        self._held += text
+        thoughts = ""
+        if self._state == "start":
+            self._decide()
+        if self._state == "tags":
+            thoughts = self._in_tags()
+        elif self._state == "free":
+            thoughts = self._in_prose()
+        return thoughts, self._answer() if self._state == "answer" else ""
+
+    def flush(self) -> tuple[str, str]:
+        """What was held back, once no more text will come."""
+        held, self._held = self._held, ""
+        if self._state == "tags":
+            return held, ""
+        if self._state == "answer":
+            return "", held
+        return "", held.lstrip()  # prose without a conclusion: its last sentence is the answer
+
+    def _decide(self) -> None:
+        begun = self._held.lstrip()
+        if self._style != "free" and begun.startswith(OPEN):
+            self._state, self._held = "tags", begun.removeprefix(OPEN).lstrip()
+        elif self._style == "free" or not OPEN.startswith(begun):
+            self._state = "free"
+
+    def _in_tags(self) -> str:
+        if self._may_open:
+            begun = self._held.lstrip()
+            if OPEN.startswith(begun) and begun != OPEN:
+                return ""
+            self._held, self._may_open = begun.removeprefix(OPEN), False
+        before, tag, after = self._held.partition(CLOSE)
+        if tag:
+            self._state, self._held = "answer", after
+            return before
+        num_held = next((size for size in range(len(CLOSE) - 1, 0, -1) if before.endswith(CLOSE[:size])), 0)
+        self._held = before[len(before) - num_held :]
+        return before[: len(before) - num_held]
+
+    def _in_prose(self) -> str:
+        thoughts = ""
+        while True:
+            conclusion = _CONCLUDING.match(self._held)
+            if conclusion:
+                self._state, self._held = "answer", self._held[conclusion.end() :]
+                return thoughts
+            end = _SENTENCE_END.search(self._held)
+            close = self._held.find(CLOSE)
+            if close >= 0 and (end is None or close < end.end()):
+                thoughts += self._held[:close]
+                self._state, self._held = "answer", self._held[close + len(CLOSE) :]
+                return thoughts
+            if end is None:
+                return thoughts
+            thoughts += self._held[: end.end()]
+            self._held = self._held[end.end() :]
+
+    def _answer(self) -> str:
+        text, self._held = self._held, ""
+        if not self._is_answer_begun:
+            text = text.lstrip()
+            self._is_answer_begun = bool(text)
+        return text
+
+
+def split_thoughts(text: str, style: ThinkStyle = "auto") -> tuple[str, str]:
+    """(thoughts, answer) of a whole reply; blanks around either are dropped."""
+    splitter = ThoughtSplitter(style)
+    parts = [splitter.feed(text), splitter.flush()]
+    return "".join(part[0] for part in parts).strip(), "".join(part[1] for part in parts).strip()

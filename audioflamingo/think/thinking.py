@@ -1,0 +1,97 @@
+"""Thinking of one loaded model: whether it can, its adapter once it was asked for, and what a request then needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from audioflamingo.errors import OptionError
+from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.lora import SwitchedAdapter
+from audioflamingo.think.adapter import FOLDERS, read_adapter
+from audioflamingo.think.budget import has_native_tags, limit_thoughts
+from audioflamingo.think.split import ThinkStyle, ThoughtSplitter
+from audioflamingo.tokenizer import Tokenizer
+from audioflamingo.types import Delta, Sampling, TokenRule
+
+_log = logging.getLogger(__name__)
+
+
+class Thinking:
+    """What a model needs to think: an adapter, or tags in its vocabulary, which mean that it was trained to."""
+
+    def __init__(self, model: Flamingo, tokenizer: Tokenizer, folder: Path | None) -> None:
+        """Note where the adapter is; it is read at the first request.
+
+        Args:
+            model: the base.
+            tokenizer: its tokenizer.
+            folder: the adapter's folder, or None where the checkpoint has none.
+        """
+        self._model = model
+        self._tokenizer = tokenizer
+        self._folder = folder
+        self._adapter: SwitchedAdapter | None = None
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the model has what it takes."""
+        return self._folder is not None or has_native_tags(self._tokenizer)
+
+    @property
+    def style(self) -> ThinkStyle:
+        """How its thoughts are told from its answers; "auto" until the adapter was read, or where nothing is said."""
+        if has_native_tags(self._tokenizer):
+            return "tags"
+        stated = self._adapter.adapter.style if self._adapter else None
+        return next((style for style in get_args(ThinkStyle) if style == stated), "auto")
+
+    def ready(self) -> SwitchedAdapter | None:
+        """Read the adapter if that was not done; None where the model thinks without one.
+
+        Raises:
+            OptionError: the model has none; says how to get it.
+            CheckpointError: the adapter does not fit.
+        """
+        if self._adapter is None and self._folder is not None:
+            adapter = read_adapter(self._folder, self._model)
+            self._adapter = SwitchedAdapter(self._model, adapter)
+            _log.debug("thinking adapter with %d parameters from %s", adapter.num_parameters, self._folder)
+        if not self.is_possible:
+            raise OptionError(
+                "think=True, but this model has no thinking adapter; allowed: a checkpoint with a folder "
+                f"{' or '.join(FOLDERS)} in it ('af3-think' gets the released one), or load_model(..., thinking=FOLDER)"
+            )
+        return self._adapter
+
+    def steer(
+        self, sampling: Sampling, max_thought_tokens: int, answer_rule: Callable[[], TokenRule] | None = None
+    ) -> Sampling:
+        """The sampling of a request that thinks: adapter on, thoughts limited, the answer by `answer_rule` if any."""
+        rule = limit_thoughts(self._tokenizer, max_thought_tokens, self.style, answer_rule)
+        return replace(sampling, use_adapter=self._adapter is not None, rule=rule)
+
+    def splitter(self, has_answer_rule: bool) -> ThoughtSplitter:
+        """What tells the thoughts of such a request from its answer."""
+        return ThoughtSplitter(self.style, is_open=has_answer_rule)
+
+
+def split_deltas(
+    deltas: Generator[Delta, None, None], splitters: Mapping[int, ThoughtSplitter]
+) -> Generator[Delta, None, None]:
+    """The same deltas, with the thoughts of those whose index has a splitter moved from `text` to `thoughts`."""
+    with closing(deltas):
+        for delta in deltas:
+            splitter = splitters.get(delta.index)
+            if splitter is None:
+                yield delta
+                continue
+            thoughts, answer = splitter.feed(delta.text)
+            if delta.finish_reason is not None:
+                last_thoughts, last_answer = splitter.flush()
+                thoughts, answer = thoughts + last_thoughts, answer + last_answer
+            yield replace(delta, text=answer, thoughts=thoughts)

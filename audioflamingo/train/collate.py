@@ -1,0 +1,64 @@
+"""Examples to one pack: everything in it lies one after another, nothing is padded, and sequences never see each other.
+
+Shapes: N tokens of all sequences, W windows, F mel frames, M learnt tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audioflamingo.audio import log_mel_batch, num_audio_tokens, split_windows
+from audioflamingo.train.data.examples import Example
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBatch:
+    """Sequences of different lengths on one device.
+
+    Attributes:
+        ids: (N,) int64.
+        lengths: tokens of each sequence.
+        places: (M,) int64 places in N whose hidden state predicts a learnt token: one before it.
+        targets: (M,) int64 the learnt tokens.
+        mel: (W, bins, F) windows of all sounds in the order of their placeholders, or None.
+        num_mel_frames: valid mel frames of each window.
+    """
+
+    ids: Tensor
+    lengths: tuple[int, ...]
+    places: Tensor
+    targets: Tensor
+    mel: Tensor | None
+    num_mel_frames: list[int]
+
+    @property
+    def num_targets(self) -> int:
+        """M."""
+        return len(self.targets)
+
+
+def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> PackedBatch:
+    """Pack examples, at least one; log-mels are computed on the device."""
+    ids = torch.tensor([token for example in examples for token in example.ids])
+    is_target = torch.tensor([flag for example in examples for flag in example.is_target])
+    learnt = is_target.nonzero()[:, 0]
+    windows = [
+        window
+        for example in examples
+        for span in example.spans
+        for window in split_windows(example.audios[span.audio_index].samples)
+        if num_audio_tokens(len(window))
+    ]
+    mel, num_mel_frames = log_mel_batch(windows, device) if windows else (None, ())
+    return PackedBatch(
+        ids=ids.to(device),
+        lengths=tuple(len(example.ids) for example in examples),
+        places=(learnt - 1).to(device),
+        targets=ids[learnt].to(device),
+        mel=mel,
+        num_mel_frames=list(num_mel_frames),
+    )

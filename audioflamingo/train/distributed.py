@@ -1,0 +1,132 @@
+"""The processes of a run: who takes part, sums over all of them, and a model in shards.
+
+Started by torchrun, which sets RANK, WORLD_SIZE and LOCAL_RANK; without these, one process is all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from audioflamingo.errors import FlamingoError, OptionError
+from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.train.stages import Precision
+
+# Torch has a class of its own for some of these only; gloo's are plain RuntimeErrors.
+_SIGNS_OF_LOSS = ("gloo", "NCCL", "onnection closed by peer", "onnection reset by peer", "Broken pipe")
+
+
+class LostProcessError(FlamingoError):
+    """A process of the run is gone."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, as one of them sees it.
+
+    Attributes:
+        rank: its number, from 0.
+        size: how many there are.
+        device: where it computes.
+        shards: whether the model lies in pieces over all of them, or whole in each.
+    """
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    shards: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def sum(self, tensors: Iterable[Tensor]) -> None:
+        """Replace every tensor by its sum over all processes."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.all_reduce(tensor)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def joined(device: str | None = None, *, shards: bool = False) -> Iterator[Processes]:
+    """Take part in the run that torchrun started, or be alone.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:1"; None takes a GPU if there is one, each process its own.
+        shards: divide the model among the processes (FSDP).
+
+    Raises:
+        OptionError: the device is not available.
+        LostProcessError: another process died while this one waited for it.
+    """
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = _device(device)
+    if size == 1 and not shards:
+        yield Processes(chosen)
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise OptionError(
+            "shards need the processes that torchrun starts: torchrun --nproc-per-node N -m audioflamingo"
+        )
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(chosen, rank, size, shards)
+    except RuntimeError as error:
+        if not _is_lost(error):
+            raise
+        raise LostProcessError(
+            f"process {rank} of {size} lost another one; start again with the same --out: the run goes on from its "
+            "last checkpoint"
+        ) from error
+    finally:
+        distributed.destroy_process_group()
+
+
+def shard(loss: nn.Module, model: Flamingo, precision: Precision, processes: Processes) -> None:
+    """Divide a model in fp32 among the processes, layer by layer; in bf16 it is gathered and computed as such."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    mesh = init_device_mesh(processes.device.type, (processes.size,))
+    policy: Any = MixedPrecisionPolicy()
+    if precision == "bfloat16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for layer in (*model.encoder.layers, *model.decoder.layers):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(loss, mesh=mesh, mp_policy=policy)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may lie in shards, put together; all processes must ask for it."""
+    gather = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    return isinstance(error, distributed.DistError) or any(sign in str(error) for sign in _SIGNS_OF_LOSS)
+
+
+def _device(device: str | None) -> torch.device:
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device is None or device == "cuda":
+        device = f"cuda:{local}" if torch.cuda.is_available() or device == "cuda" else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {device!r} is not available here; leave it out to take what there is") from error
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    return chosen

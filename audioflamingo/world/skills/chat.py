@@ -1,0 +1,113 @@
+"""Dialogues of 2 to 10 turns over 2 to 8 clips, whose later turns refer back to earlier clips (AF-Chat)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from audioflamingo.world.music.compose import compose, draw_facts
+from audioflamingo.world.said import statement
+from audioflamingo.world.skills.base import (
+    EVENT_KINDS,
+    ORDINALS,
+    Job,
+    Made,
+    Turn,
+    label,
+    number_word,
+    person,
+    sentence,
+)
+from audioflamingo.world.timeline import Timeline
+
+WHAT = ("What is in this clip?", "Describe this sound.", "Report what this one contains.")
+WHICH_CLIP = ("In which of the clips so far is there {a}?", "Which clip has {a}?",
+              "Point to the clip that contains {a}.")  # fmt: skip
+AGAIN = ("What came first in the {nth} clip?", "Going back to the {nth} clip: with what does it begin?",
+         "Remind me of the first thing in the {nth} clip.")  # fmt: skip
+LONGER = ("Which is longer, the {nth} clip or this one?", "Does the {nth} clip last longer than this one?",
+          "Compare the durations of the {nth} clip and this one.")  # fmt: skip
+HOW_MANY = ("How many clips did I send so far?", "How many sounds have you got until now?", "Count my clips.")
+FEWEST, MOST_CLIPS, MOST_TURNS = 2, 8, 10
+LEAST_DIFFERENCE_S = 0.5
+
+
+def chat(job: Job) -> Made:
+    """Clips come one by one; between them are questions about any of the clips so far."""
+    num_clips = job.plan.randint(FEWEST, MOST_CLIPS)
+    clips = _clips(job, num_clips)
+    turns: list[Turn] = []
+    num_back = job.plan.randint(1, MOST_TURNS - num_clips)
+    after = sorted(job.plan.randint(1, num_clips - 1) for _ in range(num_back))
+    for index, clip in enumerate(clips):
+        value = [event.kind for event in clip.front]
+        turns.append(Turn(job.phrasing.of(WHAT), _named(clip), "heard", {}, value, clip=index, new_clip=True))
+        turns += [_back(job, clips[: index + 1]) for place in after if place == index]
+    return Made(tuple(clips), (tuple(turns),))
+
+
+def _clips(job: Job, num: int) -> list[Timeline]:
+    """Short clips; the kinds of sound do not repeat between clips."""
+    names = job.plan.sample(EVENT_KINDS, 2 * num)
+    clips = []
+    for index in range(num):
+        stage = job.stage()
+        form = job.plan.randrange(4)
+        if form == 0:
+            (voice,) = job.cast(None)
+            stage.say(statement(job.plan, test=job.test), voice)
+        elif form == 1:
+            stage.music(compose(draw_facts(job.plan, duration_s=8.0), job.plan))
+        for name in names[2 * index : 2 * index + (1 if form < 2 else 2)]:
+            stage.pause()
+            stage.sound(name)
+        clips.append(stage.close())
+    return clips
+
+
+def _named(clip: Timeline) -> str:
+    return sentence(
+        ", then ".join(person(e) + " speaking" if e.kind == "speech" else label(e.kind) for e in clip.front)
+    )
+
+
+def _back(job: Job, clips: list[Timeline]) -> Turn:
+    forms: tuple[Callable[[Job, list[Timeline]], Turn | None], ...] = (_which_clip, _again, _longer, _how_many)
+    turn = job.plan.choice(forms)(job, clips)
+    return turn or _how_many(job, clips)
+
+
+def _which_clip(job: Job, clips: list[Timeline]) -> Turn | None:
+    index = job.plan.randrange(len(clips))
+    kind = clips[index].front[-1].kind
+    question = job.phrasing.of(WHICH_CLIP, a=label(kind))
+    told = f"In the {ORDINALS[index]} clip."
+    return Turn(question, told, "which_clip", {"kind": kind, "so_far": len(clips)}, index)
+
+
+def _again(job: Job, clips: list[Timeline]) -> Turn | None:
+    index = job.plan.randrange(len(clips))
+    first = clips[index].front[0]
+    told = sentence(f"{person(first)} speaking" if first.kind == "speech" else label(first.kind))
+    question = job.phrasing.of(AGAIN, nth=ORDINALS[index])
+    return Turn(question, told, "nth", {"nth": 0}, first.kind, clip=index)
+
+
+def _longer(job: Job, clips: list[Timeline]) -> Turn | None:
+    index, last = job.plan.randrange(len(clips) - 1), len(clips) - 1
+    difference_s = clips[index].duration_s - clips[last].duration_s
+    if abs(difference_s) < LEAST_DIFFERENCE_S:
+        return None
+    longer = index if difference_s > 0 else last
+    told = f"The {ORDINALS[longer]} clip is longer."
+    question = job.phrasing.of(LONGER, nth=ORDINALS[index])
+    return Turn(question, told, "longer_clip", {"clips": [index, last]}, longer)
+
+
+def _how_many(job: Job, clips: list[Timeline]) -> Turn:
+    told = sentence(number_word(len(clips)))
+    return Turn(job.phrasing.of(HOW_MANY), told, "num_clips", {"so_far": len(clips)}, len(clips))
+
+
+def tagged(turns: tuple[Turn, ...]) -> list[str]:
+    """The questions with `<sound-k>` where a turn brings the k-th clip."""
+    return [f"<sound-{turn.clip + 1}>\n{turn.question}" if turn.new_clip else turn.question for turn in turns]

@@ -1,0 +1,256 @@
+"""Questions about speech, alone and among sounds (AudioSkills-XL): who, how, what is said, what goes on behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audioflamingo.world.cast import MOODS
+from audioflamingo.world.said import PATTERNS, TOPICS, WORDS, Statement, question_about, statement, varied
+from audioflamingo.world.skills.base import (
+    BED_KINDS,
+    EVENT_KINDS,
+    UNKNOWN,
+    Job,
+    Made,
+    Truth,
+    Turn,
+    ask,
+    label,
+    number_word,
+    sentence,
+)
+from audioflamingo.world.text import normalise
+from audioflamingo.world.timeline import Stage
+from audioflamingo.world.voices import Sex
+
+SEX = (
+    "Is the speaker a man or a woman?",
+    "Who speaks, a man or a woman?",
+    "Tell whether the voice is a woman's or a man's.",
+)
+PACE = ("How fast does the speaker talk?", "Is the speech slow or fast?", "Judge the pace of the speaker.")
+HOW_MANY_VOICES = ("How many people speak?", "How many different voices are there?", "Count the speakers.")
+HOW_MANY_TURNS = ("How many sentences are said?", "How many statements do you hear?", "Count the spoken sentences.")
+MOOD = ("How does the speaker sound?", "Which mood is in the voice?", "Name the emotion of the speaker.")
+FLIP = ("How does the mood of the speaker change?", "From which mood to which does the voice go?",
+        "Describe the change of emotion in the voice.")  # fmt: skip
+SAID = ("What is said?", "Which words are spoken?", "Write down the speech in this recording.")
+BEHIND = (
+    "What is heard behind the voice?",
+    "Which background sound accompanies the speech?",
+    "Name what goes on while someone speaks.",
+)
+AFTER_TOPIC = (
+    "Which sound is heard right after the talk about {topic}?",
+    "What sound follows the words about {topic}?",
+    "Name the sound that comes next once {topic} was spoken of.",
+)
+
+
+def distinct_statements(
+    job: Job, num: int, *, without: Sequence[int] = (), topics: Sequence[str] | None = None
+) -> list[Statement]:
+    """Statements of different patterns about different people, so that a question fits one of them only."""
+    found: list[Statement] = []
+    patterns, people = set(without), set[str]()
+    for _ in range(10_000):
+        if len(found) == num:
+            return found
+        topic = topics[len(found)] if topics else None
+        one = statement(job.plan, test=job.test, topic=topic, avoid=frozenset(people))
+        if one.facts["pattern"] not in patterns:
+            found.append(one)
+            patterns.add(one.facts["pattern"])
+            people |= {one.facts["slots"].get("who", "")} - {""}
+    raise AssertionError(f"no {num} distinct statements")
+
+
+def fact_turn(job: Job, said: Statement, slot: str, *, value: str | None = None, clip: int = 0) -> Turn:
+    """What stands in a slot of a statement; `value` is the counterfactual's word, which is one of the options too."""
+    word = said.facts["slots"][slot]
+    question = question_about(said.facts, slot, held_out=job.world.held_out_phrasings, rng=job.asking)
+    about = {"pattern": said.facts["pattern"], "slot": slot}
+    keep = [word, value] if value else [word]
+    turn = ask(job, question, word, Truth("fact", about, word), pool=WORDS[slot], keep=keep)
+    return Turn(turn.question, turn.answer, turn.rule, turn.about, turn.value, turn.options, clip)
+
+
+def askable_slot(job: Job, said: Statement) -> str:
+    """A slot of a statement that can be asked for."""
+    return str(job.plan.choice(sorted(PATTERNS[said.facts["pattern"]].asks)))
+
+
+def twin(job: Job, said: Statement, slot: str) -> tuple[Statement, str]:
+    """What is to be said, and the word of the other one of the pair."""
+    other = varied(said, slot, job.plan, test=job.test)
+    words = said.facts["slots"][slot], other.facts["slots"][slot]
+    return (other, words[0]) if job.flip else (said, words[1])
+
+
+def speaker_attributes(job: Job) -> Made:
+    """Sex, pace, number of voices or of sentences."""
+    return (_sex, _pace, _num_voices, _num_sentences)[job.plan.randrange(4)](job)
+
+
+def _sex(job: Job) -> Made:
+    sexes: tuple[Sex, Sex] = ("female", "male")
+    sex = job.pair(sexes)
+    (voice,) = job.cast(sex)
+    stage = job.stage()
+    stage.say(statement(job.plan, test=job.test), voice)
+    options = ["a man", "a woman"]
+    question = job.phrasing.of(SEX)
+    turn = ask(job, question, f"a {voice.person}", Truth("sex", {}, sex), pool=options, keep=options)
+    return Made((stage.close(),), ((turn,),))
+
+
+def _pace(job: Job) -> Made:
+    pace = job.pair(("slow", "fast"))
+    (voice,) = job.cast(None, paces=(pace,))
+    stage = job.stage()
+    stage.say(statement(job.plan, test=job.test), voice)
+    turn = ask(job, job.phrasing.of(PACE), pace, Truth("pace", {}, pace), pool=("slow", "fast"), keep=("slow", "fast"))
+    return Made((stage.close(),), ((turn,),))
+
+
+def _num_voices(job: Job) -> Made:
+    num = job.pair((1, 2, 3, 4))
+    cast = job.cast("female", "male", None, None)[:num]
+    turns = [cast[index % num] for index in range(max(3, num + 1))]
+    said = [statement(job.dice.plain, test=job.test) for _ in turns]
+    stage = job.stage()
+    for one, voice in zip(said, turns, strict=True):
+        stage.say(one, voice)
+        stage.pause()
+    turn = ask(job, job.phrasing.of(HOW_MANY_VOICES), number_word(num), Truth("num_voices", {}, num))
+    return Made((stage.close(),), ((turn,),))
+
+
+def _num_sentences(job: Job) -> Made:
+    num = job.pair(range(1, 6))
+    (voice,) = job.cast(None)
+    stage = job.stage()
+    for _ in range(num):
+        stage.say(statement(job.dice.plain, test=job.test), voice)
+        stage.pause(0.8)
+    turn = ask(job, job.phrasing.of(HOW_MANY_TURNS), number_word(num), Truth("num_sentences", {}, num))
+    return Made((stage.close(),), ((turn,),))
+
+
+def information_extraction(job: Job) -> Made:
+    """A word of one or two statements; the counterfactual says another word in its place."""
+    said = distinct_statements(job, job.plan.randint(1, 2))
+    slot = askable_slot(job, said[0])
+    asked, other = twin(job, said[0], slot)
+    cast = job.cast(None, None)
+    stage = job.stage()
+    for one, voice in zip([asked, *said[1:]], cast, strict=False):
+        stage.say(one, voice)
+        stage.pause()
+    return Made((stage.close(),), ((fact_turn(job, asked, slot, value=other),),))
+
+
+def speech_qa(job: Job) -> Made:
+    """Four or five statements joined to 10 to 30 s, and a question about one of them."""
+    said = distinct_statements(job, job.plan.randint(4, 5))
+    index = job.plan.randrange(len(said))
+    slot = askable_slot(job, said[index])
+    said[index], other = twin(job, said[index], slot)
+    cast = job.cast(None, None)
+    stage = job.stage()
+    for turn, one in enumerate(said):
+        stage.say(one, cast[turn % 2])
+        stage.pause()
+    return Made((stage.close(),), ((fact_turn(job, said[index], slot, value=other),),))
+
+
+def speech_in_sound(job: Job) -> Made:
+    """A voice over a steady sound: what goes on behind it, and what is said."""
+    beds = job.plan.sample(BED_KINDS, 2)
+    bed = beds[job.flip]
+    (voice,) = job.cast(None)
+    one = statement(job.plan, test=job.test)
+    stage = job.stage()
+    stage.bed(bed)
+    stage.pause()
+    stage.say(one, voice)
+    pool = [label(kind) for kind in BED_KINDS]
+    keep = [label(kind) for kind in beds]
+    behind = ask(job, job.phrasing.of(BEHIND), label(bed), Truth("background", {}, bed), pool=pool, keep=keep)
+    words = normalise(one.text)
+    said = Turn(job.phrasing.of(SAID), words, "transcript", {}, words)
+    return Made((stage.close(),), ((behind,), (said,)))
+
+
+def contextual_speech(job: Job) -> Made:
+    """Two statements, each followed by a sound: which follows which topic. The counterfactual swaps the sounds."""
+    topics = job.plan.sample(TOPICS, 2)
+    said = distinct_statements(job, 2, topics=topics)
+    names = job.plan.sample(EVENT_KINDS, 2)
+    played = names[::-1] if job.flip else names
+    (voice,) = job.cast(None)
+    stage = job.stage()
+    for one, name in zip(said, played, strict=True):
+        stage.say(one, voice)
+        stage.pause()
+        stage.sound(name)
+        stage.pause()
+    asked = job.plan.randrange(2)
+    question = job.phrasing.of(AFTER_TOPIC, topic=topics[asked])
+    pool = [label(kind) for kind in EVENT_KINDS]
+    keep = [label(kind) for kind in names]
+    truth = Truth("after_topic", {"topic": topics[asked]}, played[asked])
+    turn = ask(job, question, label(played[asked]), truth, pool=pool, keep=keep)
+    return Made((stage.close(),), ((turn,),))
+
+
+def emotion(job: Job) -> Made:
+    """The mood of a voice as rendered."""
+    mood = job.pair(sorted(MOODS))
+    (voice,) = job.cast(None)
+    stage = job.stage()
+    for _ in range(2):
+        stage.say(statement(job.plan, test=job.test), voice.in_mood(mood))
+        stage.pause()
+    turn = ask(job, job.phrasing.of(MOOD), mood, Truth("mood", {}, mood), pool=sorted(MOODS), keep=sorted(MOODS))
+    return Made((stage.close(),), ((turn,),))
+
+
+def emotion_flip(job: Job) -> Made:
+    """A voice that changes its mood in the middle; the counterfactual goes the other way."""
+    moods = job.plan.sample(sorted(MOODS), 2)
+    order = moods[::-1] if job.flip else moods
+    (voice,) = job.cast(None)
+    stage = job.stage()
+    filled(job, stage, 15.0)
+    for mood in order:
+        for _ in range(3):
+            stage.say(statement(job.plan, test=job.test), voice.in_mood(mood))
+            stage.pause()
+    options = [f"from {a} to {b}" for a, b in (moods, moods[::-1])]
+    told = f"from {order[0]} to {order[1]}"
+    turn = ask(job, job.phrasing.of(FLIP), told, Truth("mood_change", {}, order), pool=options, keep=options)
+    return Made((stage.close(duration_s=30.0),), ((turn,),))
+
+
+def filled(job: Job, stage: Stage, until_s: float) -> None:
+    """Sounds with pauses up to a time."""
+    while stage.clock_s < until_s:
+        stage.sound(job.dice.plain.choice(EVENT_KINDS))
+        stage.pause(job.dice.plain.uniform(0.5, 3.0))
+
+
+def unanswerable(job: Job) -> Made:
+    """A question about what nobody says; in the counterfactual somebody does."""
+    said = distinct_statements(job, 3)
+    slot = askable_slot(job, said[0])
+    question = question_about(said[0].facts, slot, held_out=job.world.held_out_phrasings, rng=job.asking)
+    about = {"pattern": said[0].facts["pattern"], "slot": slot}
+    (voice,) = job.cast(None)
+    stage = job.stage()
+    for one in [said[0], said[1]] if job.flip else [said[1], said[2]]:
+        stage.say(one, voice)
+        stage.pause()
+    word = said[0].facts["slots"][slot] if job.flip else None
+    answer = sentence(word) if word else UNKNOWN
+    return Made((stage.close(),), ((Turn(question, answer, "fact", about, word),),))

@@ -1,0 +1,280 @@
+"""Scenes of 1 s to 10 min: a stage on which sounds, voices and music are put at exact times, and the truth about it.
+
+Everything that is put on a stage is rendered at once, so its end is known; then the stage is closed: background, room
+and channel are added, none of which moves anything in time.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from audioflamingo.errors import OptionError
+from audioflamingo.types import SAMPLE_RATE_HZ
+from audioflamingo.world import rooms, sounds
+from audioflamingo.world.cast import Voice
+from audioflamingo.world.music import midi, synth
+from audioflamingo.world.music.score import Score
+from audioflamingo.world.said import Statement
+from audioflamingo.world.scenes import Dice
+from audioflamingo.world.text import SentenceGenerator, normalise
+from audioflamingo.world.voices import HELD_OUT_ENGINES, TRAIN_ENGINES
+from audioflamingo.world.word_times import Word, speak_timed
+
+Samples = npt.NDArray[np.float32]
+Split = Literal["train", "test_known", "test_unknown"]
+SPLITS: tuple[Split, ...] = ("train", "test_known", "test_unknown")
+Layer = Literal["front", "back"]
+
+SHORTEST_S, LONGEST_S = 1.0, 600.0
+SPEECH_LEVEL, SOUND_PEAK, MUSIC_LEVEL = 0.1, 0.5, 0.12
+BED_LOOP_S, BED_FADE_S = 12.0, 0.5
+GAP_S = (0.35, 1.0)
+FULL_SCALE = 0.98
+DIGITS = 3  # times are kept to the millisecond
+
+
+@dataclass(frozen=True)
+class World:
+    """Where everything comes from; this decides what is held out.
+
+    Attributes:
+        split: "train"; "test_known" (words and phrasings held out, sources known); "test_unknown" (sources too).
+        strength: of rooms, noise and channels, 0 to 1.
+        longest_s: of the scenes of long tasks.
+        soundfonts: General MIDI soundfonts; half of the music goes through them. Empty: our synthesiser alone.
+        engines: speech engines; empty takes the split's.
+    """
+
+    split: Split = "train"
+    strength: float = 0.5
+    longest_s: float = LONGEST_S
+    soundfonts: tuple[Path, ...] = ()
+    engines: tuple[str, ...] = ()
+    sentences: SentenceGenerator = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise OptionError(f"split is {self.split!r}; allowed: {', '.join(SPLITS)}.")
+        if not 0.0 <= self.strength <= 1.0:
+            raise OptionError(f"strength is {self.strength}; allowed: 0 to 1.")
+        if not 40.0 <= self.longest_s <= LONGEST_S:
+            raise OptionError(f"longest_s is {self.longest_s}; long scenes take 40 to {LONGEST_S:.0f} s.")
+        object.__setattr__(self, "sentences", SentenceGenerator("train" if self.split == "train" else "test"))
+        if not self.engines:
+            object.__setattr__(self, "engines", HELD_OUT_ENGINES if self.unknown else TRAIN_ENGINES)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether sources (engines, synthesis families, instrument builds) are those that training never hears."""
+        return self.split == "test_unknown"
+
+    @property
+    def held_out_phrasings(self) -> bool:
+        """Whether questions use the phrasings that training never uses."""
+        return self.split != "train"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Something on the timeline.
+
+    Attributes:
+        kind: "speech", "music" or a name in `sounds.KINDS`.
+        start_s: where it begins.
+        end_s: where it ends.
+        layer: "front", or "back" for what goes on behind everything.
+        level_db: of its peak relative to the others' before the channel.
+        text: what is said as display text; None unless it is speech.
+        voice: facts of the speaker; None unless it is speech.
+        words: what is said when, on the scene's clock; None where the engine does not tell.
+        says: topic and facts of what is said, or None.
+        piece: facts and notes of the music, or None.
+    """
+
+    kind: str
+    start_s: float
+    end_s: float
+    layer: Layer = "front"
+    level_db: float = 0.0
+    text: str | None = None
+    voice: Mapping[str, Any] | None = None
+    words: tuple[Word, ...] | None = None
+    says: Mapping[str, Any] | None = None
+    piece: Mapping[str, Any] | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """How long it lasts."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """A finished scene: (N,) float32 samples at 16 kHz within [-1, 1], and everything in it by order of its start."""
+
+    samples: Samples
+    events: tuple[Heard, ...]
+
+    @property
+    def duration_s(self) -> float:
+        """Of the whole scene."""
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+    @property
+    def front(self) -> tuple[Heard, ...]:
+        """What is not background."""
+        return tuple(event for event in self.events if event.layer == "front")
+
+    def truth(self) -> dict[str, Any]:
+        """Everything as JSON values: what the independent checker gets to see."""
+        events = []
+        for event in self.events:
+            values = asdict(event)
+            values["transcript"] = normalise(event.text) if event.text else None
+            events.append({name: value for name, value in values.items() if value is not None})
+        return {"duration_s": round(self.duration_s, DIGITS), "events": events}
+
+
+class Stage:
+    """Puts things at times, one after another unless told otherwise, and closes them into a `Timeline`."""
+
+    def __init__(self, world: World, dice: Dice) -> None:
+        self.world, self.dice = world, dice
+        self.pieces: list[tuple[int, Samples]] = []
+        self.events: list[Heard] = []
+        self.clock_s = 0.0
+        self.bed_kind: str | None = None
+
+    def pause(self, seconds: float | None = None) -> None:
+        """Silence; None draws an ordinary gap."""
+        self.clock_s += self.dice.plain.uniform(*GAP_S) if seconds is None else seconds
+
+    def sound(
+        self, kind: str, *, start_s: float | None = None, level_db: float = 0.0, duration_s: float | None = None
+    ) -> Heard:
+        """One unit of a kind of sound."""
+        if duration_s is None and sounds.KINDS[kind].steady:
+            duration_s = self.dice.plain.uniform(1.5, 4.0)
+        one = 1 if sounds.KINDS[kind].countable else None
+        samples = sounds.render(
+            kind, self.dice.numeric, variant=self._variant(kind), duration_s=duration_s, repeats=one
+        )
+        gain = SOUND_PEAK / sounds.PEAK * _amplitude(level_db)
+        return self._put(samples * np.float32(gain), kind, start_s, level_db=level_db)
+
+    def say(self, said: Statement | str, voice: Voice, *, start_s: float | None = None, level_db: float = 0.0) -> Heard:
+        """One statement by a voice; a plain text carries no facts."""
+        statement = said if isinstance(said, Statement) else Statement(said)
+        samples, words = speak_timed(statement.text, voice.rendered())
+        level_db += voice.loudness_db
+        rms = rooms.active_rms(samples) + 1e-9
+        start = self.clock_s if start_s is None else start_s
+        placed = words and tuple(
+            Word(w.text, round(start + w.start_s, DIGITS), round(start + w.end_s, DIGITS)) for w in words
+        )
+        facts = {
+            "name": voice.name, "engine": voice.speaker.engine, "voice": voice.speaker.voice, "sex": voice.sex,
+            "pace": voice.pace, "mood": voice.mood, "rate": round(voice.rendered().rate, 3),
+            "pitch": round(voice.rendered().pitch, 3), "loudness_db": voice.loudness_db,
+        }  # fmt: skip
+        return self._put(
+            samples * np.float32(SPEECH_LEVEL / rms * _amplitude(level_db)), "speech", start_s,
+            level_db=level_db, text=statement.text, voice=facts, words=placed or None, says=statement.facts or None,
+        )  # fmt: skip
+
+    def music(
+        self, score: Score, *, start_s: float | None = None, level_db: float = 0.0, layer: Layer = "front"
+    ) -> Heard:
+        """A piece; half of the time through a soundfont where the world has any."""
+        fonts = self.world.soundfonts
+        if fonts and self.dice.plain.random() < 0.5:
+            samples = midi.render_with_font(score, self.dice.plain.choice(fonts))
+        else:
+            samples = synth.render(score, self.dice.numeric, held_out=self.world.unknown)
+        gain = MUSIC_LEVEL / (rooms.active_rms(samples) + 1e-9) * _amplitude(level_db)
+        return self._put(
+            samples * np.float32(gain), "music", start_s, level_db=level_db, piece=score.truth(), layer=layer
+        )
+
+    def bed(self, kind: str) -> None:
+        """A steady sound behind everything, from the beginning to the end."""
+        self.bed_kind = kind
+
+    def close(self, *, duration_s: float | None = None, channel: bool = True) -> Timeline:
+        """The finished scene, at least `duration_s` long; cut at nothing.
+
+        Args:
+            duration_s: None ends the scene shortly after its last event.
+            channel: whether the room and the recording add anything.
+        """
+        last = max([len(piece) + start for start, piece in self.pieces], default=0) / SAMPLE_RATE_HZ
+        total_s = max(SHORTEST_S, last + self.dice.plain.uniform(0.1, 0.6), duration_s or 0.0)
+        assert total_s <= LONGEST_S + 1.0, f"a scene of {total_s:.1f} s"
+        out = np.zeros(round(total_s * SAMPLE_RATE_HZ), np.float32)
+        for start, piece in self.pieces:
+            out[start : start + len(piece)] += piece
+        if self.bed_kind:
+            out = self._with_bed(out)
+        if channel:
+            out = rooms.channel(_within_scale(out), self.dice.numeric, self.world.strength)
+        events = sorted(self.events, key=lambda event: (event.start_s, event.end_s))
+        return Timeline(_within_scale(out), tuple(events))
+
+    def _put(self, samples: Samples, kind: str, start_s: float | None, **facts: Any) -> Heard:
+        start = round((self.clock_s if start_s is None else start_s) * SAMPLE_RATE_HZ)
+        begins, ends = start / SAMPLE_RATE_HZ, (start + len(samples)) / SAMPLE_RATE_HZ
+        heard = Heard(kind, round(begins, DIGITS), round(ends, DIGITS), **facts)
+        self.pieces.append((start, np.asarray(samples, np.float32)))
+        self.events.append(heard)
+        self.clock_s = max(self.clock_s, ends)
+        return heard
+
+    def _variant(self, kind: str) -> int:
+        held_out = sounds.HELD_OUT_VARIANT[kind]
+        return held_out if self.world.unknown else self.dice.plain.choice(list(sounds.TRAINING_VARIANTS[kind]))
+
+    def _with_bed(self, out: Samples) -> Samples:
+        assert self.bed_kind is not None
+        duration_s = len(out) / SAMPLE_RATE_HZ
+        bed = sounds.render(
+            self.bed_kind, self.dice.numeric, variant=self._variant(self.bed_kind),
+            duration_s=min(duration_s, BED_LOOP_S),
+        )  # fmt: skip
+        self.events.append(Heard(self.bed_kind, 0.0, round(duration_s, DIGITS), layer="back", level_db=-12.0))
+        bed = looped(bed, len(out))
+        if not self.pieces:
+            return np.asarray(bed * np.float32(0.3), np.float32)
+        return rooms.mix_at_snr(out, bed, self.dice.plain.uniform(8.0, 16.0))
+
+
+def looped(samples: Samples, num: int) -> Samples:
+    """(num,) samples: repeated, with crossfades of `BED_FADE_S` so that no seam is heard."""
+    if len(samples) >= num:
+        return samples[:num]
+    fade = min(round(BED_FADE_S * SAMPLE_RATE_HZ), len(samples) // 4)
+    up = np.sqrt(np.linspace(0.0, 1.0, fade, dtype=np.float32))
+    seam = samples[:fade] * up + samples[len(samples) - fade :] * up[::-1]
+    cycle = np.concatenate([seam, samples[fade : len(samples) - fade]])
+    return np.resize(cycle, num)
+
+
+def draw_duration_s(rng: random.Random, shortest_s: float, longest_s: float) -> float:
+    """Log-uniform, so that long scenes do not take all of the hours."""
+    return math.exp(rng.uniform(math.log(shortest_s), math.log(longest_s)))
+
+
+def _amplitude(level_db: float) -> float:
+    return float(10.0 ** (level_db / 20.0))
+
+
+def _within_scale(samples: Samples) -> Samples:
+    peak = float(np.abs(samples).max(initial=0.0))
+    return np.asarray(samples * np.float32(FULL_SCALE / peak) if peak > FULL_SCALE else samples, dtype=np.float32)

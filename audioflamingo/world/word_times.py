@@ -1,0 +1,150 @@
+"""Speech that is the same every time, with the time of each word where the engine tells.
+
+espeak-ng tells by its events, flite by its utterance structure. `voices.speak` is quicker to call but its engines keep
+state from one utterance to the next; here the same text and speaker give the same samples.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from audioflamingo.errors import FlamingoError
+from audioflamingo.types import SAMPLE_RATE_HZ
+from audioflamingo.world import voices
+from audioflamingo.world.espeak_server import CLAUSE_END, WORD_EVENT, Told, speak_fresh
+from audioflamingo.world.text import normalise
+from audioflamingo.world.voices import Speaker
+
+Samples = npt.NDArray[np.float32]
+Span = tuple[str, float, float]
+"""Words, start and end in seconds of the raw sound."""
+
+_SILENCE = 0.004  # of the peak: what `voices.trim_silence` cuts off
+_SHORTEST = SAMPLE_RATE_HZ // 50
+_TOKEN = re.compile(r"\S+")
+_START = b"R:SylStructure.daughter.daughter.R:Segment.p.end"
+_END = b"R:SylStructure.daughtern.daughtern.R:Segment.end"
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word in transcript form, or a few that the engine says as one ("of the"); seconds from the start."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+def speak_timed(text: str, speaker: Speaker) -> tuple[Samples, tuple[Word, ...] | None]:
+    """Text spoken as by `voices.speak`, and its words with their times; None where the engine does not tell them all.
+
+    Raises:
+        EngineMissingError: the engine or the voice is not installed.
+        FlamingoError: the text is empty or too long, or the engine gave no sound.
+    """
+    if not text.strip() or len(text) > voices.MAX_TEXT_CHARS:
+        raise FlamingoError(f"text of {len(text)} characters cannot be spoken; give 1 to {voices.MAX_TEXT_CHARS}")
+    if speaker.engine not in _TELLERS:
+        return voices.speak(text, speaker), None
+    raw, rate_hz, spans = _TELLERS[speaker.engine](text, speaker)
+    samples = voices.trim_silence(voices._resample(raw, rate_hz))
+    if len(samples) < _SHORTEST:
+        raise FlamingoError(f"{speaker.engine} gave no sound for {text[:60]!r}")
+    return samples, _placed(spans, text, _lead_s(raw, rate_hz), samples)
+
+
+def _placed(spans: list[Span], text: str, lead_s: float, samples: Samples) -> tuple[Word, ...] | None:
+    """On the clock of the trimmed samples; None if anything is out of place."""
+    loud = np.flatnonzero(np.abs(samples) > _SILENCE * float(np.abs(samples).max())) / SAMPLE_RATE_HZ
+    words = tuple(Word(w, max(0.0, a - lead_s), _last(loud, b - lead_s)) for w, a, b in spans)
+    told = all(word.start_s < word.end_s for word in words)
+    return words if told and " ".join(word.text for word in words) == normalise(text) else None
+
+
+def _last(loud: npt.NDArray[np.float64], end_s: float) -> float:
+    """When sound was last heard before a time: espeak-ng counts the pause after a clause to its last word."""
+    place = int(np.searchsorted(loud, end_s))
+    return float(loud[place - 1]) if place else 0.0
+
+
+def _lead_s(raw: Samples, rate_hz: int) -> float:
+    """Silence at the start that `voices.trim_silence` cuts off."""
+    loud = np.flatnonzero(np.abs(raw) > _SILENCE * max(float(np.abs(raw).max(initial=0.0)), 1e-9))
+    return float(loud[0]) / rate_hz if len(loud) else 0.0
+
+
+def _by_espeak(text: str, speaker: Speaker) -> tuple[Samples, int, list[Span]]:
+    said = speak_fresh(text, speaker)
+    return said.samples, said.rate_hz, _espeak_spans(text, said.events, said.rate_hz, len(said.samples))
+
+
+def _espeak_spans(text: str, events: tuple[Told, ...], rate_hz: int, num_samples: int) -> list[Span]:
+    """Tokens without an event of their own belong to the group before them."""
+    starts = {place: sample for kind, place, sample in reversed(events) if kind == WORD_EVENT}
+    stops = sorted(sample for kind, _, sample in events if kind in (WORD_EVENT, CLAUSE_END))
+    groups: list[tuple[list[str], int]] = []
+    for match in _TOKEN.finditer(text):
+        at = next((starts[place] for place in range(match.start(), match.end()) if place in starts), None)
+        words = normalise(match.group()).split()
+        if groups and (at is None or at <= groups[-1][1]):
+            groups[-1][0].extend(words)
+        elif at is not None and words:
+            groups.append((words, at))
+    ends = [next((stop for stop in stops if stop > at), num_samples) for _, at in groups]
+    return [(" ".join(words), at / rate_hz, end / rate_hz) for (words, at), end in zip(groups, ends, strict=True)]
+
+
+def _by_flite(text: str, speaker: Speaker) -> tuple[Samples, int, list[Span]]:
+    engine: Any = voices.open_engine("flite")
+    original = engine.library.flite_text_to_wave
+    spans: list[Span] = []
+
+    def speak(encoded: bytes, voice: int) -> Any:
+        return _flite_wave(engine.library, encoded, voice, spans)
+
+    engine.library.flite_text_to_wave = speak
+    try:
+        raw, rate_hz = engine.speak(text, speaker)
+    finally:
+        engine.library.flite_text_to_wave = original
+    return raw, rate_hz, spans
+
+
+@cache
+def _declare(library: Any) -> Any:
+    """Result types of the functions that `_flite_wave` calls; the C library's random generator comes back."""
+    for name in ("flite_synth_text", "utt_relation", "relation_head", "item_next", "utt_wave"):
+        getattr(library, name).restype = ctypes.c_void_p
+    library.item_feat_string.restype = ctypes.c_char_p
+    library.ffeature_float.restype = ctypes.c_float
+    library.copy_wave.restype = ctypes.POINTER(voices._Wave)
+    return ctypes.CDLL(None)
+
+
+def _flite_wave(library: Any, encoded: bytes, voice: int, spans: list[Span]) -> Any:
+    """What `flite_text_to_wave` does, step by step; fills `spans`. Its noise comes from `rand`, seeded here."""
+    _declare(library).srand(1)
+    utterance = ctypes.c_void_p(library.flite_synth_text(encoded, ctypes.c_void_p(voice)))
+    item = library.relation_head(ctypes.c_void_p(library.utt_relation(utterance, b"Word")))
+    while item:
+        word = ctypes.c_void_p(item)
+        name = library.item_feat_string(word, b"name").decode("ascii", "ignore")
+        start, end = library.ffeature_float(word, _START), library.ffeature_float(word, _END)
+        if name.startswith("'") and spans:  # "'s" and its like are words of their own to flite
+            spans[-1] = (spans[-1][0] + name, spans[-1][1], end)
+        else:
+            spans.append((name, start, end))
+        item = library.item_next(word)
+    wave = library.copy_wave(ctypes.c_void_p(library.utt_wave(utterance)))
+    library.delete_utterance(utterance)
+    return wave
+
+
+_TELLERS = {"espeak-ng": _by_espeak, "flite": _by_flite}

@@ -1,0 +1,74 @@
+import io
+import subprocess
+import sys
+import time
+import wave
+
+import numpy as np
+import pytest
+
+from audioflamingo.audio import load
+from audioflamingo.cli.main import main
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    def give(data):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return give
+
+
+def test_say_writes_a_wav_file(tmp_path, capsys):
+    out = tmp_path / "out.wav"
+    assert main(["say", "Hello", "there, 12 cats.", "-o", str(out)]) == 0
+    with wave.open(str(out)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (24_000, 1, 2)
+        assert file.getnframes() > 24_000
+    assert capsys.readouterr() == ("", "")
+    assert np.abs(load(out).samples).max() > 0.05
+
+
+def test_say_reads_standard_input(tmp_path, stdin):
+    stdin("Good morning. Café \xff".encode("latin-1"))
+    assert main(["say", "-o", str(tmp_path / "out.wav")]) == 0
+
+
+def test_say_streams_to_stdout_before_its_input_ends():
+    command = [sys.executable, "-m", "audioflamingo", "say", "-o", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdin.write(b"Hello there. This is ")
+        child.stdin.flush()
+        began = time.monotonic()
+        header = child.stdout.read(44 + 3_840)  # the first packet, 80 ms
+        assert time.monotonic() - began < 30
+        assert header.startswith(b"RIFF")
+        child.stdin.write(b"the end.")
+        child.stdin.close()
+        rest = child.stdout.read()
+    assert child.returncode == 0
+    assert len(rest) > 24_000
+
+
+def test_left_out_characters_are_noted(tmp_path, capsys):
+    assert main(["say", "hello 😀", "-o", str(tmp_path / "x.wav")]) == 0
+    assert "😀" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["say", "hello"], "-o"),
+        (["say", "привет", "-o", "x.wav"], "nothing in this text"),
+        (["say", "hello", "-o", "/no/such/folder/x.wav"], "cannot be written"),
+        (["say", "hello", "-o", "x.wav", "--rate", "7"], "0.5 to 2"),
+        (["say", "hello", "-o", "x.wav", "--engine", "siri"], "espeak-ng"),
+    ],
+)
+def test_mistakes_are_one_line(words, error, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert error in message
+    assert message.count("\n") == 1
+    assert not list(tmp_path.iterdir())

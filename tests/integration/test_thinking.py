@@ -1,0 +1,141 @@
+"""Thinking from the API and the shell, on a tiny checkpoint with an adapter that makes it say what we want."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from audioflamingo import Message, OptionError, load_model
+from audioflamingo.model.lora import merged
+from audioflamingo.prompt import THINK_SUFFIX, build
+from audioflamingo.types import Sampling
+
+RANK = 2
+
+
+@pytest.fixture(scope="module")
+def thinking_checkpoint(checkpoint, tmp_path_factory):
+    """The tiny checkpoint with a random `think/` adapter over two kinds of layers, and new embeddings."""
+    folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("thinking") / "checkpoint")
+    model = load_model(checkpoint, device="cpu").model
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    for name, module in model.named_modules():
+        if name.endswith(("q_proj", "down_proj")) and name.startswith("decoder"):
+            key = f"base_model.model.language_model.model.{name.removeprefix('decoder.')}"
+            tensors[f"{key}.lora_A.weight"] = torch.randn(RANK, module.in_features, generator=generator)
+            tensors[f"{key}.lora_B.weight"] = torch.randn(module.out_features, RANK, generator=generator)
+    (folder / "think").mkdir()
+    save_file(tensors, folder / "think" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": ["q_proj", "down_proj"]}
+    (folder / "think" / "adapter_config.json").write_text(json.dumps(config))
+    table = torch.randn(model.decoder.embed_tokens.weight.shape, generator=generator) * 0.1
+    extra = {"language_model.model.embed_tokens.weight": table}
+    torch.save(extra, folder / "think" / "non_lora_trainables.bin")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def thinker(thinking_checkpoint):
+    return load_model(thinking_checkpoint, device="cpu")
+
+
+def test_a_model_without_an_adapter_says_how_to_get_one(model):
+    with pytest.raises(OptionError, match="af3-think"):
+        model.ask(None, "Why?", think=True)
+
+
+def test_on_and_off_in_one_batch_are_what_each_is_alone(thinker, thinking_checkpoint, noise):
+    prompts = [
+        build([Message("user", (text,))], thinker.tokenizer, thinker.template)
+        for text in ("What?", "Which came first, the dog or the bell?", "Why is that?")
+    ]
+    marks = [False, True, False]
+    thinker.engine.adapter = thinker.thinking.ready()
+    samplings = [Sampling(max_new_tokens=12, use_adapter=is_on) for is_on in marks]
+    together = tokens_of(thinker.engine, prompts, samplings)
+    plain = load_model(thinking_checkpoint, device="cpu").engine
+    adapted = load_model(thinking_checkpoint, device="cpu")
+    adapted.model.load_state_dict(merged(adapted.model, thinker.engine.adapter.adapter))
+    for index, is_on in enumerate(marks):
+        twin = adapted.engine if is_on else plain
+        alone = tokens_of(twin, [prompts[index]], [Sampling(max_new_tokens=12)])
+        assert together[index] == alone[0]
+    assert together[1] != tokens_of(plain, [prompts[1]], [Sampling(max_new_tokens=12)])[0]
+
+
+def tokens_of(engine, prompts, samplings):
+    found = [[] for _ in prompts]
+    for delta in engine.generate(prompts, samplings):
+        found[delta.index] += delta.token_ids
+    return found
+
+
+def test_thoughts_end_within_their_budget_and_stand_apart(thinker):
+    options = {"think": True, "max_thought_tokens": 9, "max_new_tokens": 60}
+    reply = thinker.ask(None, "Why?", **options)
+    deltas = list(thinker.stream("Why?", **options))
+    assert "".join(delta.text for delta in deltas).strip() == reply.text.strip()
+    assert "".join(delta.thoughts for delta in deltas).strip() == reply.thoughts
+    assert reply.thoughts
+    assert "the answer is" not in reply.text
+    raw = thinker.tokenizer.decode(reply.token_ids)
+    assert "Therefore, the answer is:" in raw
+    budgeted = thinker.tokenizer.decode(reply.token_ids[:9])
+    assert raw.startswith(budgeted + "\nTherefore, the answer is:")
+
+
+def test_some_of_a_batch_think(thinker):
+    plain, thoughtful = thinker.generate(["Why?", "Why?"], each=[{}, {"think": True}], max_new_tokens=24)
+    assert plain == thinker.ask(None, "Why?", max_new_tokens=24)
+    assert thoughtful == thinker.ask(None, "Why?", max_new_tokens=24, think=True)
+    assert not plain.thoughts
+
+
+def test_the_request_is_put_behind_the_question_and_not_remembered(thinker, monkeypatch):
+    asked = []
+    original = thinker.engine.generate
+    monkeypatch.setattr(
+        thinker.engine, "generate", lambda prompts, how: asked.extend(prompts) or original(prompts, how)
+    )
+    chat = thinker.chat(think=True, max_new_tokens=16)
+    reply = chat.ask("Why?")
+    chat.ask("And now?", think=False)
+    texts = [thinker.tokenizer.decode(prompt.ids) for prompt in asked]
+    assert f"Why?\n{THINK_SUFFIX}" in texts[0]
+    assert THINK_SUFFIX not in texts[1]
+    assert [message.content for message in chat.messages[:2]] == [("Why?",), (reply.text,)]
+
+
+@pytest.mark.parametrize("value", [0, 40, True])
+def test_budgets_that_leave_no_answer_are_refused(thinker, value):
+    with pytest.raises(OptionError, match="max_thought_tokens"):
+        thinker.ask(None, "Why?", think=True, max_thought_tokens=value, max_new_tokens=40)
+
+
+def test_from_the_shell(thinking_checkpoint, write_wav):
+    words = ["ask", str(write_wav()), "Why?", "--think", "--model", str(thinking_checkpoint), "--max-new-tokens", "20"]
+    done = subprocess.run([sys.executable, "-m", "audioflamingo", *words], capture_output=True, text=True, check=True)
+    assert done.stderr.strip()
+    as_json = subprocess.run(
+        [sys.executable, "-m", "audioflamingo", *words, "--json"], capture_output=True, text=True, check=True
+    )
+    values = json.loads(as_json.stdout)
+    assert values["thoughts"] == done.stderr.strip()
+    assert values["text"] == done.stdout.removesuffix("\n")
+
+
+def test_thoughts_before_a_schema(thinker):
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}},
+              "required": ["n"], "additionalProperties": False}  # fmt: skip
+    options = {"think": True, "max_thought_tokens": 8, "max_new_tokens": 60, "schema": schema}
+    reply = thinker.ask(None, "Why?", **options)
+    assert set(json.loads(reply.text)) == {"n"}
+    assert reply.thoughts
+    deltas = list(thinker.stream("Why?", **options))
+    assert "".join(delta.text for delta in deltas) == reply.text
+    assert "".join(delta.thoughts for delta in deltas).strip() == reply.thoughts

@@ -1,0 +1,167 @@
+"""Training in several processes: killed at any moment, spread over two, and as users start it."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+from tiny_training import write_base, write_rows
+
+from audioflamingo.cli.main import main
+from audioflamingo.model.weights import load_flamingo
+
+OPTIONS = ("--batch-s", "4", "--epochs", "4", "--rate", "0.003", "--save-every", "2", "--device", "cpu")
+PACKS = ("--micro-s", "2", "--epochs", "2", "--batch-s", "8")  # the last option of a name wins
+# A copy of this process starts at once; a new one imports everything again. The slow test at the end does that.
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Equal to the last bit are only runs with equally many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("rows"), 16)
+
+
+def words(base, rows, out, *more):
+    return [str(word) for word in ("train", "full", "--base", base, "--data", rows, "--out", out, *OPTIONS, *more)]
+
+
+def weights(folder):
+    return load_flamingo(folder / "model").state_dict()
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def equal(one, two):
+    return all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
+def kill_at(start, log, num_lines):
+    """SIGKILL as soon as the log has so many lines."""
+    pid, has_ended = start()
+    until = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") >= num_lines) and time.monotonic() < until:
+        assert not has_ended(), "it ended before it could be killed"
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+
+
+def forked(arguments, environment=None, errors=None):
+    def child():
+        if errors is not None:
+            sys.stderr = errors.open("a", buffering=1)
+        os.environ.update(environment or {})
+        sys.exit(main(arguments))
+
+    process = FORK.Process(target=child)
+    process.start()
+    return process
+
+
+def test_runs_killed_at_any_moment_end_with_the_same_bits(base, rows, tmp_path):
+    assert main(words(base, rows, tmp_path / "whole")) == 0
+    num_steps = len(losses(tmp_path / "whole"))
+    assert num_steps > 12
+    for num_lines in (1, 2, 5, 8):  # before, while and after checkpoints are written
+        process = forked(words(base, rows, tmp_path / "killed"))
+        kill_at(lambda p=process: (p.pid, lambda: not p.is_alive()), tmp_path / "killed" / "log.jsonl", num_lines)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not (tmp_path / "killed" / "model").exists()
+    assert main(words(base, rows, tmp_path / "killed")) == 0
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def start_two(arguments, errors=None):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    return [forked(arguments, environment, errors) for environment in ranks]
+
+
+def run_two(arguments):
+    processes = start_two(arguments)
+    for process in processes:
+        process.join(100)
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def test_a_lost_process_ends_the_run_in_words_and_it_resumes(base, rows, one, tmp_path):
+    processes = start_two(words(base, rows, tmp_path, *PACKS, "--save-every", "1"), tmp_path / "errors")
+    kill_at(lambda: (processes[1].pid, lambda: not processes[1].is_alive()), tmp_path / "log.jsonl", 1)
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [2, -signal.SIGKILL]
+    assert "start again with the same --out" in (tmp_path / "errors").read_text()
+    run_two(words(base, rows, tmp_path, *PACKS, "--save-every", "1"))
+    assert losses(tmp_path) == pytest.approx(losses(one), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def one(base, rows, tmp_path_factory):
+    """One process with twice the packs."""
+    folder = tmp_path_factory.mktemp("one")
+    assert main(words(base, rows, folder, *PACKS)) == 0
+    return folder
+
+
+@pytest.mark.parametrize("more", [(), ("--shard",)], ids=["replicas", "shards"])
+def test_two_processes_equal_one_with_twice_the_packs(base, rows, one, tmp_path, more):
+    run_two(words(base, rows, tmp_path, *PACKS, *more))
+    assert losses(tmp_path) == pytest.approx(losses(one), rel=1e-4)
+    expected, found = weights(one), weights(tmp_path)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(tensor, found[name], rtol=1e-3, atol=2e-4, msg=name)
+    if more:
+        lose_newest_checkpoint(tmp_path / "checkpoints")
+        run_two(words(base, rows, tmp_path, *PACKS, *more))
+        assert equal(found, weights(tmp_path))
+
+
+def lose_newest_checkpoint(folder):
+    newest = sorted(folder.glob("step-*"))
+    assert len(newest) == 2
+    shutil.rmtree(newest[1])
+
+
+@pytest.mark.slow
+def test_torchrun_starts_it_and_a_killed_one_resumes(base, rows, one, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, "-m", "audioflamingo", *words(base, rows, tmp_path / "two", *PACKS)]
+    subprocess.run(command, env=environment, check=True, timeout=200)
+    assert losses(tmp_path / "two") == pytest.approx(losses(one), rel=1e-4)
+    command = [sys.executable, "-m", "audioflamingo", *words(base, rows, tmp_path / "killed", *PACKS)]
+    process = subprocess.Popen(command, env=environment)
+    kill_at(lambda: (process.pid, lambda: process.poll() is not None), tmp_path / "killed" / "log.jsonl", 2)
+    assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, env=environment, check=True, timeout=200)
+    assert equal(weights(one), weights(tmp_path / "killed"))

@@ -1,0 +1,193 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from audioflamingo.errors import CheckpointError
+from audioflamingo.speech.codec import CodecConfig
+from audioflamingo.speech.model import SpeechBatch, SpeechConfig, SpeechModel, embedded, expand, layers, paper_size
+from audioflamingo.speech.phones import PAUSE_ID
+from audioflamingo.speech.pronounce import BLANK, Pronouncer, letter_ids, merged
+from audioflamingo.speech.speaker import Speaker
+from audioflamingo.speech.storage import load_voice, save_voice
+from audioflamingo.speech.synthesis import OwnSpeaker, OwnVoice, Synthesis
+
+SMALL = {
+    "text": layers(32, 2, 2, 48),
+    "frames": layers(48, 2, 2, 64),
+    "codec": CodecConfig(frame_width=24, subframe_width=16, frame_layers=1, subframe_layers=1),
+    "text_window": 12,
+    "frame_window": 9,
+}
+UNITS = [[5, 40, 9], [13, 45], [7, 41, 3, 60, 11, 9], [20, 33, 2], [8, 50, 8, 52], [3, 44]]
+DURATIONS = [
+    [7, 9, 6],
+    [5, 11],
+    [6, 8, 3, 9, 4, 10],
+    [1, 30, 2],
+    [6, 7, 6, 8],
+    [5, 13],
+]  # with the closing pause, whole codec frames
+
+
+@pytest.fixture(scope="module", params=["mel", "codes"])
+def voice(request):
+    torch.manual_seed(0)
+    voice = OwnVoice(
+        SpeechConfig(target=request.param, **SMALL), ("one", "two"), pronouncer=Pronouncer(layers(16, 1, 2, 32))
+    )
+    for parameter in voice.parameters():  # wide enough for codes and words to vary
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return voice.eval().requires_grad_(False)
+
+
+def streamed(voice, index=0):
+    with Synthesis(voice, index) as synthesis:
+        parts = [
+            synthesis.feed(phones, durations=durations) for phones, durations in zip(UNITS, DURATIONS, strict=True)
+        ]
+        return torch.cat([*parts, synthesis.flush()])
+
+
+def one_shot(voice, index=0):
+    """The training pass over all units and the codes that came before, then the decoder once over all."""
+    closing = 8
+    phones = torch.tensor([[*itertools.chain(*UNITS), PAUSE_ID]])
+    units = torch.tensor([[number for number, unit in enumerate([*UNITS, [0]]) for _ in unit]])
+    durations = torch.tensor([[*itertools.chain(*DURATIONS), closing]])
+    num_frames = -(-int(durations.sum()) // 4)
+    voices = torch.tensor([index])
+    history = torch.zeros(1, voice.config.codec.code_width, num_frames)
+    if voice.config.target == "mel":
+        _, out = voice.model(SpeechBatch(phones, units, durations, voices), num_frames)
+        return voice.wave_decoder.whole(out.transpose(1, 2))[0]
+    for frame in range(num_frames):
+        _, out = voice.model(SpeechBatch(phones, units, durations, voices, history), num_frames)
+        indices = torch.stack([one.argmax(-1) for one in voice.model.level_logits(out)], -1)
+        history[..., frame] = voice.quantiser.from_indices(indices.permute(0, 2, 3, 1))[..., frame]
+    assert history.unique(dim=2).shape[2] > num_frames // 2
+    return voice.wave_decoder.whole(history)[0]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_streamed_speech_equals_one_shot(voice, index):
+    stream, whole = streamed(voice, index), one_shot(voice, index)
+    assert whole.std() > 1e-3
+    torch.testing.assert_close(stream, whole, atol=1e-4, rtol=0)
+
+
+def test_voices_and_rates_differ(voice):
+    assert not torch.allclose(streamed(voice, 0)[:9_000], streamed(voice, 1)[:9_000])
+    lengths = []
+    for rate in (0.7, 1.4):
+        with Synthesis(voice, rate=rate) as synthesis:
+            lengths.append(len(synthesis.feed([5, 40, 9, 13, 45], 300)) + len(synthesis.flush()))
+    assert lengths[0] > lengths[1]
+
+
+def test_text_in_any_pieces_gives_the_same_sound(voice):
+    speaker = Speaker(OwnSpeaker(voice))
+    text = "Hello, dear friend. It is 3.5 km."
+    whole, letters = (b"".join(packet.pcm for packet in speaker.stream(deltas)) for deltas in ([text], text))
+    assert whole == letters
+    assert len(whole) > 24_000
+
+
+def test_memory_of_a_long_stream_is_bounded(voice):
+    with Synthesis(voice) as synthesis:
+        sizes = []
+        for _ in range(30):
+            synthesis.feed([5, 40, 9], durations=[4, 4, 4])
+            sizes.append(sum(tensor.numel() for tensor in synthesis._state._tensors.values()))
+    assert sizes[-1] == sizes[-5]
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16", "fp32"])
+def test_a_voice_survives_the_disk(voice, precision, tmp_path):
+    voice.pronouncer.exceptions = {"one": ("w", "ah1", "n")}
+    save_voice(voice, tmp_path, precision)
+    loaded = load_voice(tmp_path)
+    tolerance = {"int8": 2e-2, "bf16": 1e-2, "fp32": 0}[precision]
+    for name, tensor in voice.state_dict().items():
+        assert (loaded.state_dict()[name] - tensor).abs().max() <= tolerance * tensor.abs().max()
+    assert loaded.config == voice.config
+    assert loaded.pronouncer.exceptions == voice.pronouncer.exceptions
+
+
+def test_damaged_voices_are_refused(voice, tmp_path):
+    with pytest.raises(CheckpointError, match="no readable voice"):
+        load_voice(tmp_path)
+    save_voice(voice, tmp_path)
+    values = json.loads((tmp_path / "voice.json").read_text())
+    for change in ({"format": "x"}, {"voices": ["one"]}, {"config": {}}, {"exceptions": 3}):
+        (tmp_path / "voice.json").write_text(json.dumps(values | change))
+        with pytest.raises(CheckpointError):
+            load_voice(tmp_path)
+    values["config"]["frames"]["num_layers"] = 3
+    (tmp_path / "voice.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_voice(tmp_path)
+
+
+def test_sizes_are_as_promised(tmp_path):
+    for target in ("mel", "codes"):
+        folder = tmp_path / target
+        save_voice(OwnVoice(embedded(target), ("a", "b")), folder)
+        assert sum(file.stat().st_size for file in folder.iterdir()) <= 12_000_000
+    with torch.device("meta"):
+        large = OwnVoice(paper_size(), tuple(map(str, range(16))))
+    total = sum(p.numel() for p in large.model.parameters()) + sum(p.numel() for p in large.wave_decoder.parameters())
+    assert round(total / 1e6) == pytest.approx(644, abs=3)
+
+
+def test_expansion_counts_from_both_ends():
+    index, since, until = expand(torch.tensor([[2, 0, 3]]), 7)
+    assert index.tolist() == [[0, 0, 2, 2, 2, 2, 2]]
+    assert since.tolist()[0][:5] == [0, 1, 0, 1, 2]
+    assert until.tolist()[0][:5] == [1, 0, 2, 1, 0]
+
+
+def test_no_frame_sees_what_comes_after_it():
+    torch.manual_seed(0)
+    model = SpeechModel(SpeechConfig(**SMALL)).eval()
+    phones = torch.randint(1, 60, (1, 9))
+    units = torch.tensor([[0, 0, 0, 1, 1, 1, 2, 2, 2]])
+    durations = torch.full((1, 9), 4)
+    history = torch.randn(1, 32, 9)
+    batch = SpeechBatch(phones, units, durations, torch.zeros(1, dtype=torch.int64), history)
+    changed_phones, changed_history = phones.clone(), history.clone()
+    changed_phones[0, 6:] = 1
+    changed_history[..., 5:] = 0
+    changed = SpeechBatch(changed_phones, units, durations, batch.voices, changed_history)
+    with torch.no_grad():
+        before, after = model(batch, 9)[1], model(changed, 9)[1]
+    assert torch.allclose(before[:, :6], after[:, :6], atol=1e-6)
+    assert not torch.allclose(before[:, 6:], after[:, 6:], atol=1e-3)
+
+
+def test_padding_does_not_change_a_pronunciation():
+    torch.manual_seed(0)
+    pronouncer = Pronouncer(layers(16, 2, 2, 32)).eval()
+    with torch.no_grad():
+        alone = pronouncer(letter_ids(["cat"]))[0]
+        padded = pronouncer(letter_ids(["cat", "elephants"]))[0, :6]
+    torch.testing.assert_close(alone, padded, atol=1e-5, rtol=0)
+
+
+def test_paths_are_merged():
+    assert merged([BLANK, 3, 3, BLANK, 3, 5, 5]) == [3, 3, 5]
+    assert merged([]) == []
+
+
+def test_no_word_is_silent(voice):
+    for word in ("a", "b", "'", "strength", "zzzz"):
+        assert len(voice.pronouncer.phones(word)) > 0
+
+
+def test_sound_is_finite_and_of_the_right_length(voice):
+    sound = streamed(voice).numpy()
+    assert np.isfinite(sound).all()
+    assert abs(len(sound) - (sum(map(sum, DURATIONS)) + 8) * 240) <= 960

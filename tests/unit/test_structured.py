@@ -1,0 +1,151 @@
+"""Schemas with the embedded model's tokenizer and with one of the released size: nothing but valid JSON comes out."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pydantic
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+
+from audioflamingo.engine.schema import MAX_SCHEMA_CHARS, as_schema
+from audioflamingo.errors import OptionError
+from audioflamingo.model.weights import resolve
+from audioflamingo.structured import SchemaError, Structured, parse_answer
+from audioflamingo.tokenizer import Tokenizer
+from audioflamingo.types import Delta
+
+sys.path.append(str(Path(__file__).parent))
+from small_tokenizer import with_specials
+
+EVENTS = {
+    "type": "object",
+    "properties": {
+        "events": {
+            "type": "array",
+            "maxItems": 3,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "label": {"enum": ["dog", "rain", "speech"]},
+                    "start_s": {"type": "number", "minimum": 0, "maximum": 600},
+                },
+                "required": ["label", "start_s"],
+                "additionalProperties": False,
+            },
+        },
+        "note": {"type": "string", "maxLength": 12},
+    },
+    "required": ["events", "note"],
+    "additionalProperties": False,
+}
+
+
+class Event(pydantic.BaseModel):
+    label: str = pydantic.Field(max_length=8)
+    count: int = pydantic.Field(ge=0, le=9)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    tokenizer = Tokenizer.from_folder(resolve("nano"))
+    return Structured(tokenizer, tokenizer.vocab_size), tokenizer, tokenizer.vocab_size
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A vocabulary as large as Qwen2.5's, the head padded beyond it."""
+    values = json.loads(with_specials().to_str())
+    vocabulary = values["model"]["vocab"]
+    words = (f"w{number:x}" for number in range(151_672 - len(vocabulary) - len(values["added_tokens"])))
+    vocabulary |= {word: len(vocabulary) + len(values["added_tokens"]) + place for place, word in enumerate(words)}
+    tokenizer = Tokenizer(Backend.from_str(json.dumps(values)))
+    return Structured(tokenizer, 151_936), tokenizer, 151_936
+
+
+def random_answer(setup, schema, seed, max_tokens=400):
+    """What a model with random logits says under the schema; text and whether it ended by itself."""
+    structured, tokenizer, num_logits = setup
+    rule = structured.rule(schema)()
+    generator = torch.Generator().manual_seed(seed)
+    ids = []
+    while len(ids) < max_tokens:
+        scores = rule.restrict(torch.randn(num_logits, generator=generator))
+        token = int(scores.argmax())
+        assert scores[token] > -torch.inf
+        rule.accept(token)
+        if token in tokenizer.eos_ids:
+            return tokenizer.decode(ids), True
+        ids.append(token)
+    return tokenizer.decode(ids), False
+
+
+@pytest.mark.parametrize("setup", ["nano", "large"])
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**31))
+def test_random_logits_give_valid_answers(setup, seed, request):
+    setup = request.getfixturevalue(setup)
+    schema = as_schema(EVENTS)
+    text, is_complete = random_answer(setup, schema, seed)
+    assert is_complete
+    values = json.loads(setup[0].check(text, schema))
+    assert set(values) == {"events", "note"}
+    assert len(values["events"]) <= 3
+    for event in values["events"]:
+        assert event["label"] in ("dog", "rain", "speech")
+        assert 0 <= event["start_s"] <= 600
+
+
+def test_pydantic_classes(nano):
+    schema = as_schema(Event)
+    text, _ = random_answer(nano, schema, 0)
+    event = parse_answer(text, Event)
+    assert isinstance(event, Event)
+    assert parse_answer(text, schema) == event.model_dump()
+
+
+def test_an_answer_that_ends_too_early_is_an_error(nano):
+    schema = as_schema(EVENTS)
+    text, is_complete = random_answer(nano, schema, 0, max_tokens=5)
+    assert not is_complete
+    with pytest.raises(SchemaError, match="max_new_tokens"):
+        nano[0].check(text, schema)
+    for bad in ("", "{}", text + "x", '{"events":[],"note":"' + "x" * 13 + '"}'):
+        with pytest.raises(SchemaError):
+            nano[0].check(bad, schema)
+    deltas = [Delta(0, '{"events":'), Delta(0, "[]", finish_reason="length")]
+    checked = nano[0].checked(deltas, schema)
+    assert next(checked) == deltas[0]
+    with pytest.raises(SchemaError):
+        next(checked)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "strin"}, {"$ref": "https://example.org/x.json"}, {"type": "string", "minLength": 5, "maxLength": 2}],
+)
+def test_schemas_that_cannot_be_used(nano, schema):
+    with pytest.raises(OptionError, match="schema cannot be used") as error:
+        nano[0].rule(as_schema(schema))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [3, "{", "[]", {"a": {1}}, {"a": "x" * MAX_SCHEMA_CHARS}])
+def test_what_is_no_schema(given):
+    with pytest.raises(OptionError, match="schema"):
+        as_schema(given)
+
+
+def test_a_large_vocabulary_costs_little(large):
+    schema = as_schema(EVENTS)
+    random_answer(large, schema, 0)
+    rule = large[0].rule(schema)()
+    scores = torch.zeros(large[2])
+    started = time.perf_counter()
+    for _ in range(20):
+        rule.restrict(scores)
+    assert (time.perf_counter() - started) / 20 < 0.02  # a shared machine; a decode step of the 8 B takes about as long
