@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_voice(parser: argparse.ArgumentParser) -> None:
     """`--engine`, `--voice`, `--rate`."""
     parser.add_argument(
-        "--engine", default="espeak-ng", metavar="NAME", help="espeak-ng (default), flite, piper, kokoro"
+        "--engine", default="espeak-ng", metavar="NAME", help="espeak-ng (default), flite, piper, kokoro, flamingo"
     )
-    parser.add_argument("--voice", metavar="NAME", help="the engine's name of a voice; for piper, its .onnx file")
+    parser.add_argument("--voice", metavar="NAME", help="its name of a voice; for piper, an .onnx file")
     parser.add_argument("--rate", type=number(0.5, 2), default=1.0, metavar="X", help="speed; 1 is the voice's own")
 
 

@@ -1,4 +1,4 @@
-"""Voices of other makers: espeak-ng and flite of the system, Piper and Kokoro where the user installed them."""
+"""Voices by name: espeak-ng and flite of the system, Piper and Kokoro where the user installed them, and our own."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ ESPEAK_DEFAULT_VOICE = "en-us"
 FLITE_DEFAULT_VOICE = "cmu_us_slt"
 KOKORO_DEFAULT_VOICE = "af_heart"
 KOKORO_RATE_HZ = 24_000
+EMBEDDED_VOICE = Path(__file__).parents[1] / "assets" / "voice"
 _library_lock = threading.Lock()  # the C libraries keep one state for the whole program
 
 
@@ -31,8 +32,9 @@ def open_voice(engine: str = "espeak-ng", voice: str | None = None, rate: float 
     """A voice by name.
 
     Args:
-        engine: "espeak-ng" or "flite" (of the system), "piper" or "kokoro" (installed by the user).
-        voice: the engine's own name of a voice; for Piper, the path of its .onnx file.
+        engine: "espeak-ng" or "flite" (of the system), "piper" or "kokoro" (installed by the user), "flamingo" (ours).
+        voice: the engine's own name of a voice; for Piper, the path of its .onnx file; for ours, a name, or a folder
+            that `flamingo train` wrote, or both as FOLDER:NAME.
         rate: speed relative to the voice's own.
 
     Raises:
@@ -102,6 +104,22 @@ def _kokoro(voice: str | None, rate: float) -> Voice:
     return PhraseVoice(f"kokoro {chosen}", render)
 
 
+def _own(voice: str | None, rate: float) -> Voice:
+    from audioflamingo.speech.storage import load_voice
+    from audioflamingo.speech.synthesis import OwnSpeaker
+
+    folder_name, _, name = (voice or "").rpartition(":")
+    if not folder_name and name and Path(name).is_dir():
+        folder_name, name = name, ""
+    folder = Path(folder_name) if folder_name else EMBEDDED_VOICE
+    if not folder.is_dir():
+        raise VoiceMissingError(f"there is no voice in {folder}; train one (docs/voice.md) or choose another engine")
+    loaded = load_voice(folder)
+    if name and name not in loaded.voice_names:
+        raise VoiceMissingError(f"{folder} has no voice {name!r}; it has: {', '.join(loaded.voice_names)}")
+    return OwnSpeaker(loaded, loaded.voice_names.index(name) if name else 0, rate)
+
+
 def _joined(pieces: list[Any]) -> Samples:
     return np.concatenate([np.zeros(0, np.float32), *pieces]).astype(np.float32)
 
@@ -111,4 +129,5 @@ ENGINES: dict[str, Callable[[str | None, float], Voice]] = {
     "flite": _flite,
     "piper": _piper,
     "kokoro": _kokoro,
+    "flamingo": _own,
 }

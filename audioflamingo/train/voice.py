@@ -48,9 +48,9 @@ MAX_PART_BYTES = 15_500_000
 MAX_NORM = 10.0
 STATE_FILE = "state.pt"
 APOSTROPHES = (
-    "don't can't won't isn't aren't wasn't weren't doesn't didn't haven't hasn't hadn't wouldn't couldn't shouldn't i'm "
-    "you're he's she's it's we're they're i've you've we've they've i'll you'll he'll she'll it'll we'll they'll i'd "
-    "you'd he'd she'd we'd they'd that's what's there's here's let's who's o'clock"
+    "don't can't won't isn't aren't wasn't weren't doesn't didn't haven't hasn't hadn't wouldn't couldn't shouldn't "
+    "i'm you're he's she's it's we're they're i've you've we've they've i'll you'll he'll she'll it'll we'll they'll "
+    "i'd you'd he'd she'd we'd they'd that's what's there's here's let's who's o'clock"
 )
 
 
@@ -83,7 +83,7 @@ class VoiceTrainer:
         torch.manual_seed(recipe.seed)
         self.voice = OwnVoice(recipe.config, recipe.voice_names).to(device)
         self.encoder = WaveEncoder(recipe.config.codec).to(device) if recipe.config.target == "codes" else None
-        self.critics = Critics().to(device)
+        self.critics = Critics(recipe.critic_width).to(device)
         sound: list[nn.Module] = [self.voice.wave_decoder, *([self.encoder] if self.encoder else [])]
         self.optimisers = {
             "sound": _adam(sound, (0.8, 0.99)),

@@ -40,8 +40,9 @@ def mel_matrix(num_fft: int, num_bands: int) -> Tensor:
 def magnitudes(samples: Tensor, num_fft: int, hop: int) -> Tensor:
     """(B, N) to (B, bins, frames)."""
     window = torch.hann_window(num_fft, device=samples.device)
-    spectra: Tensor = torch.stft(samples, num_fft, hop, window=window, return_complex=True)
-    return spectra.abs().clamp(min=1e-7)
+    spectra = torch.stft(samples, num_fft, hop, window=window, return_complex=True)
+    out: Tensor = spectra.abs().clamp(min=1e-7)
+    return out
 
 
 def log_mels(samples: Tensor) -> Tensor:
@@ -50,7 +51,8 @@ def log_mels(samples: Tensor) -> Tensor:
     padded = functional.pad(samples, (side, side))
     pieces = padded.unfold(1, MEL_FFT, HOP_SAMPLES) * torch.hann_window(MEL_FFT, device=samples.device)
     mel = torch.fft.rfft(pieces).abs() @ mel_matrix(MEL_FFT, NUM_MEL_BANDS).to(samples.device)
-    return ((mel + LOG_FLOOR).log() - MEL_MEAN).transpose(1, 2) / MEL_SCALE
+    out: Tensor = ((mel + LOG_FLOOR).log() - MEL_MEAN).transpose(1, 2) / MEL_SCALE
+    return out
 
 
 def mel_loss(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -78,9 +80,10 @@ def stft_loss(ours: Tensor, theirs: Tensor) -> Tensor:
 class PeriodCritic(nn.Module):
     """Looks at every p-th sample (HiFi-GAN's multi-period discriminator at half its width)."""
 
-    def __init__(self, period: int, widths: tuple[int, ...] = (16, 64, 256, 512)) -> None:
+    def __init__(self, period: int, width: int) -> None:
         super().__init__()
         self.period = period
+        widths = (width // 2, 2 * width, 8 * width, 16 * width)
         steps = zip((1, *widths[:-1]), widths, strict=True)
         self.convs = nn.ModuleList(weight_norm(nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0))) for a, b in steps)
         self.out = weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0)))
@@ -94,7 +97,7 @@ class PeriodCritic(nn.Module):
 class ResolutionCritic(nn.Module):
     """Looks at the spectrogram at one resolution."""
 
-    def __init__(self, num_fft: int, hop: int, width: int = 32) -> None:
+    def __init__(self, num_fft: int, hop: int, width: int) -> None:
         super().__init__()
         self.num_fft, self.hop = num_fft, hop
         shapes = ((1, (3, 9), (1, 1)), (width, (3, 9), (1, 2)), (width, (3, 9), (1, 2)), (width, (3, 3), (1, 1)))
@@ -119,12 +122,12 @@ def _layers(x: Tensor, convs: nn.ModuleList, out: Callable[[Tensor], Tensor]) ->
 
 
 class Critics(nn.Module):
-    """All of them."""
+    """All of them; `width` is that of the critics of resolutions, 32 being half of the published ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
-        resolutions = [ResolutionCritic(num_fft, hop) for num_fft, hop in STFT_RESOLUTIONS]
-        self.members = nn.ModuleList([*(PeriodCritic(period) for period in PERIODS), *resolutions])
+        resolutions = [ResolutionCritic(num_fft, hop, width) for num_fft, hop in STFT_RESOLUTIONS]
+        self.members = nn.ModuleList([*(PeriodCritic(period, width) for period in PERIODS), *resolutions])
 
     def forward(self, samples: Tensor) -> list[list[Tensor]]:
         """(B, N) to each critic's layers."""

@@ -34,6 +34,7 @@ class VoiceRecipe:
         words: for the pronouncer a step.
         rate: peak learning rate of everything but the critics.
         critic_rate: of the critics.
+        critic_width: see `Critics`.
         mel_weight: of the mel loss beside the critics' parts.
         match_weight: of feature matching.
         corrupt: share of history frames replaced by noise.
@@ -55,6 +56,7 @@ class VoiceRecipe:
     words: int = 512
     rate: float = 1e-3
     critic_rate: float = 3e-4
+    critic_width: int = 32
     mel_weight: float = 45.0
     match_weight: float = 2.0
     corrupt: float = 0.15
@@ -99,7 +101,7 @@ def tiny_voice(target: Target = "mel", budget_s: float = 10.0) -> VoiceRecipe:
     split = 0.5 if target == "codes" else 0.0
     return VoiceRecipe(
         config, budget_s=budget_s, sound_until=split or 1.0, speech_from=split, crops=2, crop_frames=12, batch_s=6.0,
-        words=32, critics_from=0.4, joint_from=0.8, rate=3e-3,
+        words=32, critic_width=4, critics_from=0.4, joint_from=0.8, rate=3e-3,
     )  # fmt: skip
 
 

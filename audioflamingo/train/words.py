@@ -1,6 +1,6 @@
 """The embedded model's tokenizer: byte-level BPE of Qwen2's form, trained on the words of our own world.
 
-    python -m audioflamingo.train.words FOLDER
+Run as `python -m audioflamingo.train.words FOLDER`.
 """
 
 from __future__ import annotations

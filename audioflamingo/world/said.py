@@ -113,7 +113,6 @@ CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("{who} sold the house", ("the roof was leaking", "a new job began far away", "the garden was too small")),
     ("{who} called the doctor", ("the fever would not go down", "the knee was swollen", "the cough grew worse")),
 )
-WHY = ("Why {clause}?", "What is the reason that {who} {rest}?", "What reason is given: why {clause}?")
 
 EXCHANGES: tuple[tuple[str, str, str, str], ...] = (
     ("{who}, where did you put the {thing}?", "I put the {thing} in the {place}.", "place",
@@ -178,8 +177,8 @@ def question_about(said: Mapping[str, Any], slot: str, *, held_out: bool, rng: r
     return _SLOT.sub(lambda match: said["slots"][match.group(1)], chosen)
 
 
-def varied(said: Statement, slot: str, rng: random.Random, *, test: bool = False) -> Statement:
-    """The same statement with another word in one slot: the counterfactual of a question about it."""
+def varied(said: Statement, slot: str, rng: random.Random, *, test: bool = False) -> Statement | None:
+    """The same statement with another word in one slot, or None where the side has none."""
     others = [word for word in WORDS[slot] if word != said.facts["slots"][slot]]
     rng.shuffle(others)
     for word in others:
@@ -187,7 +186,18 @@ def varied(said: Statement, slot: str, rng: random.Random, *, test: bool = False
         text = fill(PATTERNS[said.facts["pattern"]].text, slots)
         if belongs(text, test):
             return Statement(text, {**said.facts, "slots": slots})
-    return said
+    return None
+
+
+def twins(rng: random.Random, *, test: bool = False) -> tuple[Statement, Statement, str]:
+    """Two statements that differ in one word, which can be asked for, and the slot that it stands in."""
+    for _ in range(MAX_DRAWS):
+        one = statement(rng, test=test)
+        slot = rng.choice(sorted(PATTERNS[one.facts["pattern"]].asks))
+        other = varied(one, slot, rng, test=test)
+        if other:
+            return one, other, slot
+    raise AssertionError("no twins")
 
 
 def causal(rng: random.Random, *, test: bool = False) -> Statement:
@@ -196,9 +206,11 @@ def causal(rng: random.Random, *, test: bool = False) -> Statement:
         effect, causes = rng.choice(CAUSES)
         who, cause = rng.choice(WORDS["who"]), rng.choice(causes)
         effect_text = effect.format(who=who)
-        text = f"{effect_text} because {cause}."
-        if belongs(text, test):
-            return Statement(text, {"topic": "reasons", "who": who, "effect": effect_text, "cause": cause})
+        if belongs(effect_text, test):  # so that all causes of an effect are on one side, and can be told apart there
+            return Statement(
+                f"{effect_text} because {cause}.",
+                {"topic": "reasons", "who": who, "effect": effect_text, "cause": cause},
+            )
     raise AssertionError("no causal statement")
 
 

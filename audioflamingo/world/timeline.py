@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +58,6 @@ class World:
     longest_s: float = LONGEST_S
     soundfonts: tuple[Path, ...] = ()
     engines: tuple[str, ...] = ()
-    sentences: SentenceGenerator = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -67,9 +66,13 @@ class World:
             raise OptionError(f"strength is {self.strength}; allowed: 0 to 1.")
         if not 40.0 <= self.longest_s <= LONGEST_S:
             raise OptionError(f"longest_s is {self.longest_s}; long scenes take 40 to {LONGEST_S:.0f} s.")
-        object.__setattr__(self, "sentences", SentenceGenerator("train" if self.split == "train" else "test"))
         if not self.engines:
             object.__setattr__(self, "engines", HELD_OUT_ENGINES if self.unknown else TRAIN_ENGINES)
+
+    @property
+    def sentences(self) -> SentenceGenerator:
+        """Everyday English of the split's side."""
+        return SentenceGenerator("train" if self.split == "train" else "test")
 
     @property
     def unknown(self) -> bool:

@@ -358,7 +358,9 @@ def test_a_folder_resolves_to_itself(folder):
 
 @pytest.mark.parametrize("name", ["whisper", "a/b/c", "../x", "", "/no/such/folder", "owner/", "-/x y"])
 def test_an_unknown_name_lists_what_works(name):
-    with pytest.raises(CheckpointError, match="expected nano, af3, af3-think, af3-chat, an existing folder, or a hub id"):
+    with pytest.raises(
+        CheckpointError, match="expected nano, af3, af3-think, af3-chat, an existing folder, or a hub id"
+    ):
         resolve(name)
 
 

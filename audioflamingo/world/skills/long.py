@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audioflamingo.world.cast import Voice
-from audioflamingo.world.said import TOPICS, Statement, causal, exchange, statement
+from audioflamingo.world.said import CAUSES, TOPICS, Statement, causal, exchange, statement
 from audioflamingo.world.skills.base import (
     EVENT_KINDS,
     Job,
@@ -15,7 +15,7 @@ from audioflamingo.world.skills.base import (
     seconds,
     sentence,
 )
-from audioflamingo.world.skills.speech import askable_slot, fact_turn, filled, twin
+from audioflamingo.world.skills.speech import fact_turn, filled, twin
 from audioflamingo.world.timeline import Heard, Stage, draw_duration_s
 
 WHEN = ("When is {a} heard?", "At what time does {a} occur?", "Locate {a} in time.")
@@ -53,9 +53,7 @@ def talk(job: Job, stage: Stage, cast: tuple[Voice, ...], until_s: float) -> Non
 def needle(job: Job) -> Made:
     """One statement hidden in a long talk."""
     total_s, place = length_s(job), job.plan.uniform(0.1, 0.9)
-    said = statement(job.plan, test=job.test)
-    slot = askable_slot(job, said)
-    asked, other = twin(job, said, slot)
+    asked, slot, other = twin(job)
     cast = job.cast(None, None)
     stage = job.stage()
     talk(job, stage, cast, total_s * place)
@@ -164,9 +162,7 @@ def causal_qa(job: Job) -> Made:
     """Why something happened, said once in a long talk; the counterfactual gives another reason."""
     total_s = length_s(job)
     one = causal(job.plan, test=job.test)
-    others = [causal(job.plan, test=job.test) for _ in range(200)]
-    twins = [o for o in others if o.facts["effect"] == one.facts["effect"] and o.facts["cause"] != one.facts["cause"]]
-    other = twins[0] if twins else _other_cause(job, one)
+    other = _other_cause(job, one)
     asked = other if job.flip else one
     cast = job.cast(None, None)
     stage = job.stage()
@@ -174,8 +170,8 @@ def causal_qa(job: Job) -> Made:
     stage.say(asked, cast[0])
     stage.pause()
     talk(job, stage, cast, total_s - 5.0)
-    options = [f"because {s.facts['cause']}" for s in (one, other, *others[:4])]
-    keep = [f"because {s.facts['cause']}" for s in (one, other)]
+    options = [f"because {cause}" for _, causes in CAUSES for cause in causes]
+    keep = [f"because {said.facts['cause']}" for said in (one, other)]
     truth = Truth("cause", {"effect": one.facts["effect"]}, asked.facts["cause"])
     question = job.phrasing.of(WHY, effect=one.facts["effect"])
     turn = ask(job, question, f"because {asked.facts['cause']}", truth, pool=options, keep=keep)

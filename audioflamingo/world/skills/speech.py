@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from audioflamingo.world.cast import MOODS
-from audioflamingo.world.said import PATTERNS, TOPICS, WORDS, Statement, question_about, statement, varied
+from audioflamingo.world.said import TOPICS, WORDS, Statement, question_about, statement, twins
 from audioflamingo.world.skills.base import (
     BED_KINDS,
     EVENT_KINDS,
@@ -48,11 +48,19 @@ AFTER_TOPIC = (
 
 
 def distinct_statements(
-    job: Job, num: int, *, without: Sequence[int] = (), topics: Sequence[str] | None = None
+    job: Job, num: int, *, beside: Statement | None = None, topics: Sequence[str] | None = None
 ) -> list[Statement]:
-    """Statements of different patterns about different people, so that a question fits one of them only."""
+    """Statements of different patterns about different people, so that a question fits one of them only.
+
+    Args:
+        job: whose plan draws.
+        num: how many.
+        beside: one that is there already.
+        topics: one for each; None draws them.
+    """
     found: list[Statement] = []
-    patterns, people = set(without), set[str]()
+    patterns = {beside.facts["pattern"]} if beside else set()
+    people = {beside.facts["slots"].get("who", "")} - {""} if beside else set()
     for _ in range(10_000):
         if len(found) == num:
             return found
@@ -75,16 +83,11 @@ def fact_turn(job: Job, said: Statement, slot: str, *, value: str | None = None,
     return Turn(turn.question, turn.answer, turn.rule, turn.about, turn.value, turn.options, clip)
 
 
-def askable_slot(job: Job, said: Statement) -> str:
-    """A slot of a statement that can be asked for."""
-    return str(job.plan.choice(sorted(PATTERNS[said.facts["pattern"]].asks)))
-
-
-def twin(job: Job, said: Statement, slot: str) -> tuple[Statement, str]:
-    """What is to be said, and the word of the other one of the pair."""
-    other = varied(said, slot, job.plan, test=job.test)
-    words = said.facts["slots"][slot], other.facts["slots"][slot]
-    return (other, words[0]) if job.flip else (said, words[1])
+def twin(job: Job) -> tuple[Statement, str, str]:
+    """A statement that is to be said, the slot to be asked for, and the word that the other of the pair has there."""
+    one, other, slot = twins(job.plan, test=job.test)
+    said, unsaid = (other, one) if job.flip else (one, other)
+    return said, slot, unsaid.facts["slots"][slot]
 
 
 def speaker_attributes(job: Job) -> Made:
@@ -139,29 +142,26 @@ def _num_sentences(job: Job) -> Made:
 
 def information_extraction(job: Job) -> Made:
     """A word of one or two statements; the counterfactual says another word in its place."""
-    said = distinct_statements(job, job.plan.randint(1, 2))
-    slot = askable_slot(job, said[0])
-    asked, other = twin(job, said[0], slot)
-    cast = job.cast(None, None)
-    stage = job.stage()
-    for one, voice in zip([asked, *said[1:]], cast, strict=False):
-        stage.say(one, voice)
-        stage.pause()
-    return Made((stage.close(),), ((fact_turn(job, asked, slot, value=other),),))
+    asked, slot, other = twin(job)
+    said = [asked, *distinct_statements(job, job.plan.randint(0, 1), beside=asked)]
+    return _asked_among(job, said, slot, other)
 
 
 def speech_qa(job: Job) -> Made:
     """Four or five statements joined to 10 to 30 s, and a question about one of them."""
-    said = distinct_statements(job, job.plan.randint(4, 5))
-    index = job.plan.randrange(len(said))
-    slot = askable_slot(job, said[index])
-    said[index], other = twin(job, said[index], slot)
+    asked, slot, other = twin(job)
+    said = [asked, *distinct_statements(job, job.plan.randint(3, 4), beside=asked)]
+    return _asked_among(job, said, slot, other)
+
+
+def _asked_among(job: Job, said: list[Statement], slot: str, other: str) -> Made:
+    """Two voices in turn; the statement in question, which comes first in the list, is said anywhere."""
     cast = job.cast(None, None)
     stage = job.stage()
-    for turn, one in enumerate(said):
+    for turn, one in enumerate(job.dice.plain.sample(said, len(said))):
         stage.say(one, cast[turn % 2])
         stage.pause()
-    return Made((stage.close(),), ((fact_turn(job, said[index], slot, value=other),),))
+    return Made((stage.close(),), ((fact_turn(job, said[0], slot, value=other),),))
 
 
 def speech_in_sound(job: Job) -> Made:
@@ -242,15 +242,15 @@ def filled(job: Job, stage: Stage, until_s: float) -> None:
 
 def unanswerable(job: Job) -> Made:
     """A question about what nobody says; in the counterfactual somebody does."""
-    said = distinct_statements(job, 3)
-    slot = askable_slot(job, said[0])
-    question = question_about(said[0].facts, slot, held_out=job.world.held_out_phrasings, rng=job.asking)
-    about = {"pattern": said[0].facts["pattern"], "slot": slot}
+    one, slot, _ = twin(job)
+    others = distinct_statements(job, 2, beside=one)
+    question = question_about(one.facts, slot, held_out=job.world.held_out_phrasings, rng=job.asking)
+    about = {"pattern": one.facts["pattern"], "slot": slot}
     (voice,) = job.cast(None)
     stage = job.stage()
-    for one in [said[0], said[1]] if job.flip else [said[1], said[2]]:
-        stage.say(one, voice)
+    for said in [one, others[0]] if job.flip else others:
+        stage.say(said, voice)
         stage.pause()
-    word = said[0].facts["slots"][slot] if job.flip else None
+    word = one.facts["slots"][slot] if job.flip else None
     answer = sentence(word) if word else UNKNOWN
     return Made((stage.close(),), ((Turn(question, answer, "fact", about, word),),))

@@ -7,6 +7,7 @@ import torch
 
 from audioflamingo.errors import CheckpointError
 from audioflamingo.speech.codec import CodecConfig
+from audioflamingo.speech.engines import VoiceMissingError, open_voice
 from audioflamingo.speech.model import SpeechBatch, SpeechConfig, SpeechModel, embedded, expand, layers, paper_size
 from audioflamingo.speech.phones import PAUSE_ID
 from audioflamingo.speech.pronounce import BLANK, Pronouncer, letter_ids, merged
@@ -103,6 +104,16 @@ def test_memory_of_a_long_stream_is_bounded(voice):
             synthesis.feed([5, 40, 9], durations=[4, 4, 4])
             sizes.append(sum(tensor.numel() for tensor in synthesis._state._tensors.values()))
     assert sizes[-1] == sizes[-5]
+
+
+def test_a_folder_is_a_voice_by_name(voice, tmp_path):
+    save_voice(voice, tmp_path)
+    assert open_voice("flamingo", str(tmp_path)).name == "flamingo one"
+    assert open_voice("flamingo", f"{tmp_path}:two").name == "flamingo two"
+    with pytest.raises(VoiceMissingError, match="one, two"):
+        open_voice("flamingo", f"{tmp_path}:three")
+    with pytest.raises(VoiceMissingError, match="no voice in"):
+        open_voice("flamingo", f"{tmp_path / 'x'}:one")
 
 
 @pytest.mark.parametrize("precision", ["int8", "bf16", "fp32"])

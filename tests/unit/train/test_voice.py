@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -73,7 +74,10 @@ def test_losses_fall_and_the_trained_voice_streams_as_one_shot(target, pool, tmp
 def test_a_piece_goes_on_where_the_last_one_stopped(pool):
     recipe = tiny_voice("mel")
     trainer, _ = trained(recipe, pool, 6, 0.3, 0.5)
-    state = trainer.state()
+    file = io.BytesIO()
+    torch.save(trainer.state(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
     other = VoiceTrainer(recipe, CPU)
     other.restore(state)
     assert (other.num_steps, other.spent_s) == (trainer.num_steps, trainer.spent_s)
@@ -107,8 +111,8 @@ def test_perfect_sound_has_no_loss_and_noise_has_some():
     assert mel_loss(real, real) == 0
     assert stft_loss(real, real) == 0
     assert mel_loss(torch.zeros_like(real), real) > 0.5
-    critics = Critics()
-    assert critic_loss(critics(real), critics(real)) == pytest.approx(2.0, abs=0.5)
+    critics = Critics(4).requires_grad_(False)
+    assert float(critic_loss(critics(real), critics(real))) == pytest.approx(2.0, abs=0.5)
     assert fooling_loss(critics(real), critics(real))[1] == 0
 
 

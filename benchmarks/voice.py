@@ -1,0 +1,156 @@
+"""How quickly and how clearly do the voices speak?
+
+python benchmarks/voice.py                                    # our voice's size with random weights, and espeak-ng
+python benchmarks/voice.py --voice flamingo:runs/out/voice --wer 200
+
+Prints a card, a table and one last JSON line. First audio is the first packet of 80 ms: from text that is there whole,
+and from the first of language-model tokens that come at a given pace. Word errors are pocketsphinx's, ours beside the
+teacher's on the same held-out sentences, and in slices of 10 s over a minute (drift).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+
+from audioflamingo.speech.engines import open_voice
+from audioflamingo.speech.model import embedded
+from audioflamingo.speech.speaker import Speaker
+from audioflamingo.speech.storage import save_voice
+from audioflamingo.speech.stream import SPEECH_RATE_HZ
+from audioflamingo.speech.synthesis import OwnVoice
+from audioflamingo.world.text import SentenceGenerator, normalise
+
+TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps in the warm sun until the evening comes."
+REPEATS = 15
+TOKEN_S = 0.02  # between language-model tokens in the second latency
+SLICE_S, DRIFT_S = 10, 60
+TEACHER = ("flite", "cmu_us_slt")
+
+
+def random_voice(folder: Path, target: str) -> str:
+    save_voice(OwnVoice(embedded(target), ("a", "b")), folder / target)
+    return f"flamingo:{folder / target}"
+
+
+def speaker_of(name: str) -> Speaker:
+    engine, _, voice = name.partition(":")
+    return Speaker(open_voice(engine, voice or None))
+
+
+def paced(text: str) -> Iterator[str]:
+    for word in text.split(" "):
+        yield word + " "
+        time.sleep(TOKEN_S)
+
+
+def latency_ms(speaker: Speaker, *, is_paced: bool) -> list[float]:
+    times = []
+    for _ in range(REPEATS + 2):
+        began = time.perf_counter()
+        next(speaker.stream(paced(TEXT) if is_paced else [TEXT]))
+        times.append(1000 * (time.perf_counter() - began))
+    return sorted(times[2:])
+
+
+def real_time_factor(speaker: Speaker) -> float:
+    began = time.perf_counter()
+    samples = speaker.say(TEXT * 3)
+    return (time.perf_counter() - began) / (len(samples) / SPEECH_RATE_HZ)
+
+
+def errors(reference: list[str], heard: list[str]) -> int:
+    row = list(range(len(heard) + 1))
+    for i, one in enumerate(reference, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(heard, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (one != other))
+    return row[-1]
+
+
+def recognised(samples: np.ndarray) -> list[str]:
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(samprate=16_000, loglevel="FATAL")
+    pcm = (soxr.resample(samples, SPEECH_RATE_HZ, 16_000) * 32_767).clip(-32_768, 32_767).astype("<i2").tobytes()
+    decoder.start_utt()
+    decoder.process_raw(pcm, full_utt=True)
+    decoder.end_utt()
+    found = decoder.hyp()
+    return found.hypstr.split() if found else []
+
+
+def word_error(speaker: Speaker, sentences: list[str]) -> float:
+    pairs = [(normalise(text).split(), recognised(speaker.say(text))) for text in sentences]
+    return sum(errors(*pair) for pair in pairs) / sum(len(reference) for reference, _ in pairs)
+
+
+def drift(speaker: Speaker, sentences: list[str]) -> list[float]:
+    """Word error of the sentences that fall into each slice of a minute spoken as one stream."""
+    stream = speaker.stream(text + " " for text in sentences)
+    samples = np.frombuffer(b"".join(packet.pcm for packet in stream), "<i2").astype(np.float32) / 32_768
+    slices: list[list[int]] = [[0, 0] for _ in range(DRIFT_S // SLICE_S)]
+    end, begin_ms = 0, 0.0
+    for text in sentences:
+        end += len(text)
+        end_ms = max(ms for ms, source_end in stream.log.marks if source_end <= end)
+        number = int(begin_ms / 1000 / SLICE_S)
+        if number >= len(slices):
+            break
+        piece = samples[round(begin_ms * SPEECH_RATE_HZ / 1000) : round(end_ms * SPEECH_RATE_HZ / 1000)]
+        reference = normalise(text).split()
+        slices[number][0] += errors(reference, recognised(piece))
+        slices[number][1] += len(reference)
+        begin_ms, end = end_ms, end + 1
+    return [round(wrong / max(total, 1), 3) for wrong, total in slices]
+
+
+def measure(name: str, sentences: list[str]) -> dict[str, object]:
+    speaker = speaker_of(name)
+    text, tokens = (latency_ms(speaker, is_paced=is_paced) for is_paced in (False, True))
+    row: dict[str, object] = {
+        "voice": speaker.voice.name,
+        "first_audio_ms": round(statistics.median(text), 1),
+        "first_audio_p95_ms": round(text[int(0.95 * len(text))], 1),
+        "from_first_token_ms": round(statistics.median(tokens), 1),
+        "rtf": round(real_time_factor(speaker), 3),
+    }
+    if sentences:
+        row["wer"] = round(word_error(speaker, sentences), 4)
+        row["wer_by_10_s"] = drift(speaker, sentences[:40])
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--voice", action="append", metavar="ENGINE[:VOICE]", help="may be given repeatedly")
+    parser.add_argument("--wer", type=int, default=0, metavar="N", help="sentences for word errors; needs pocketsphinx")
+    options = parser.parse_args()
+    rng, generator = random.Random(7), SentenceGenerator("test")
+    sentences = [generator.sentence(rng) for _ in range(options.wer)]
+    print(f"voice benchmark: {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        names = options.voice or [*(random_voice(Path(folder), target) for target in ("mel", "codes")), "espeak-ng"]
+        if options.wer:
+            names = [":".join(TEACHER), *names]
+        rows = [measure(name, sentences) for name in names]
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    print(
+        json.dumps({"benchmark": "voice", "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows})
+    )
+
+
+if __name__ == "__main__":
+    main()
