@@ -92,7 +92,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_generation(parser: argparse.ArgumentParser) -> None:
     """How the answer is chosen; what is not given stays at the checkpoint's default."""
     parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N", help="most tokens of the answer")
-    parser.add_argument("--temperature", type=number(0), metavar="T", help="0: always the likeliest token; 0.7: varied")
+    add_temperature(parser)
     parser.add_argument("--top-k", type=whole_number(0), metavar="K", help="sample from the K likeliest tokens; 0: all")
     parser.add_argument("--top-p", type=number(0, 1), metavar="P", help="sample from the likeliest P of probability")
     parser.add_argument("--repetition-penalty", type=number(0), metavar="X", help="above 1: repeat less; 1: off")
@@ -103,6 +103,11 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
         choices=("error", "truncate", "split"),
         help="what to do with a sound that is too long for the model: refuse it (default), cut it, answer in parts",
     )
+
+
+def add_temperature(parser: argparse.ArgumentParser) -> None:
+    """How varied answers are."""
+    parser.add_argument("--temperature", type=number(0), metavar="T", help="0: always the likeliest token; 0.7: varied")
 
 
 def add_thinking(parser: argparse.ArgumentParser) -> None:

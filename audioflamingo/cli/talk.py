@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audioflamingo.cli.arguments import add_generation, add_model, generation_options
+from audioflamingo.cli.arguments import add_model, add_temperature, generation_options
 from audioflamingo.cli.output import show_progress, write_json, write_text
 from audioflamingo.cli.say import add_voice, write_wav_file
 from audioflamingo.errors import FlamingoError, OptionError
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a turn: start_ms, end_ms, text, is_cut")
     add_voice(parser)
     add_model(parser)
-    add_generation(parser)
+    add_temperature(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

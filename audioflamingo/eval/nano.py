@@ -2,7 +2,8 @@
 
     python -m audioflamingo.eval.nano --model nano --out benchmarks/results/nano.json
 
-Every test set is made here from a seed: the same on any machine that has the speech engines.
+Every test set is made here from a seed: the same sentences, speakers and sounds on any machine that has the speech
+engines. The samples of espeak-ng differ a little from run to run, because the library keeps state between utterances.
 """
 
 from __future__ import annotations

@@ -37,7 +37,11 @@ CLEAN_SHARDS, RAMPED_SHARDS = 200, 600
 
 @dataclass(frozen=True)
 class RenderJob:
-    """What one process renders: every shard's content depends on the seed and its own number alone."""
+    """What one process renders: a shard's scenes depend on the seed and its own number alone.
+
+    Not to the last sample: espeak-ng keeps state between utterances (`world.espeak_server` has the exact way, at the
+    price of a fork for each).
+    """
 
     folder: Path
     tokenizer_file: Path

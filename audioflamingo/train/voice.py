@@ -33,6 +33,7 @@ from audioflamingo.train.voice_recipe import (
     speech_losses,
 )
 from audioflamingo.train.voice_words import (
+    LETTER_A,
     LETTER_NAMES,
     held_out,
     lexicon_of,
@@ -239,7 +240,7 @@ def run(recipe: VoiceRecipe, job: VoiceJob, device: torch.device) -> VoiceTraine
 
 def _loop(trainer: VoiceTrainer, pool: ReadingPool, job: VoiceJob) -> None:
     began, before, sums, counts = time.monotonic(), trainer.spent_s, dict[str, Tensor](), dict[str, int]()
-    extra = spoken_alone(FliteTeacher(), [*LETTER_NAMES, *APOSTROPHES.split()])
+    extra = spoken_alone(FliteTeacher(), [*LETTER_NAMES, *APOSTROPHES.split()]) | LETTER_A
     first_step = trainer.num_steps
     while trainer.spent_s < job.until_s:
         if trainer.num_steps % LOAD_EVERY_STEPS == 0:

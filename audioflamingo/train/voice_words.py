@@ -16,7 +16,8 @@ from audioflamingo.train.voice_data import FliteTeacher
 
 ALONE_VOICE = "cmu_us_kal16"  # the quickest; its lexicon is that of all voices
 HELD_OUT_ONE_IN = 20
-LETTER_NAMES = {letter: letter for letter in "bcdefghijklmnopqrstuvwxyz"}  # "a" alone is the article
+LETTER_NAMES = tuple("bcdefghijklmnopqrstuvwxyz")  # "a" alone is the article
+LETTER_A = {"ay": "ey1"}  # how `spoken.spelled` writes its name
 
 
 def lexicon_of(counts: Mapping[tuple[str, str], int]) -> dict[str, str]:

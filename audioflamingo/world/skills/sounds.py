@@ -244,7 +244,7 @@ def contextual_sound(job: Job) -> Made:
 
 
 def sound_reasoning(job: Job) -> Made:
-    """Whether two sounds overlap, and which one goes on behind the others."""
+    """Which sound goes on behind the others."""
     bed, other = job.plan.sample(BED_KINDS, 2)
     names = job.plan.sample(EVENT_KINDS, 3)
     stage = job.stage()

@@ -1,9 +1,8 @@
-import num2words
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioflamingo.speech.spoken import Normaliser, number_words, year_words
+from audioflamingo.speech.spoken import Normaliser
 
 
 def said(text):
@@ -58,18 +57,6 @@ def test_what_cannot_be_read_is_named():
     assert normaliser.words("😀") == ()
     assert normaliser.words("да") == ()
     assert normaliser.left_out == ["😀", "д", "а"]
-
-
-@given(st.integers(0, 999_999_999))
-def test_cardinals_agree_with_num2words(number):
-    plain = num2words.num2words(number).replace(",", "")
-    assert number_words(str(number)).split() == plain.split()
-
-
-@given(st.integers(1100, 2099))
-def test_years_agree_with_num2words(number):
-    ours, theirs = year_words(number), num2words.num2words(number, to="year")
-    assert ours.replace(" and ", " ").replace("oh ", "oh-").split() == theirs.replace(" and ", " ").split()
 
 
 @given(st.text(max_size=60))

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
-from audioflamingo.world import cast, said
+from audioflamingo.world import cast, said, sounds
 from audioflamingo.world.scenes import Dice
+from audioflamingo.world.skills.base import SINGLE_KINDS
 from audioflamingo.world.text import normalise
 from audioflamingo.world.timeline import Stage, World, looped
 from audioflamingo.world.voices import FLITE_VOICES, HELD_OUT_ENGINES, Speaker
@@ -46,6 +47,27 @@ def test_sounds_are_where_the_truth_says_and_nowhere_else(names):
         assert level(timeline, last_s + 0.001, event.start_s - 0.001) < 1e-6
         assert level(timeline, event.start_s, event.end_s) > 1e-3
         last_s = event.end_s
+
+
+def num_onsets(samples):
+    """Places where the loudness rises by more than half within 30 ms, at least 120 ms apart."""
+    frames = samples[: len(samples) // 160 * 160].reshape(-1, 160)
+    smooth = np.convolve(np.sqrt(np.mean(frames**2, axis=1)), np.ones(3) / 3, "same")
+    loud = np.concatenate([np.zeros(4), smooth])
+    rises = [
+        i for i in range(4, len(loud)) if loud[i] > 1.6 * loud[i - 4 : i - 2].max() and loud[i] > 0.15 * loud.max()
+    ]
+    return 1 + int((np.diff(rises) > 12).sum()) if rises else 0
+
+
+@pytest.mark.parametrize("kind", SINGLE_KINDS)
+def test_one_unit_of_a_kind_that_is_counted_is_heard_as_one(kind):
+    for variant in range(len(sounds.VARIANTS[kind])):
+        counts = [
+            num_onsets(sounds.render(kind, np.random.default_rng(seed), variant=variant, repeats=1))
+            for seed in range(7)
+        ]
+        assert np.median(counts) == 1, variant
 
 
 def test_levels_are_as_told():
