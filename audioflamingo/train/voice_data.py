@@ -23,7 +23,7 @@ from audioflamingo.speech.phones import PAUSE, PHONE_IDS, phone_name
 from audioflamingo.speech.stream import SPEECH_RATE_HZ
 from audioflamingo.speech.voice import resampled
 from audioflamingo.world.text import SentenceGenerator
-from audioflamingo.world.voices import open_engine
+from audioflamingo.world.voices import FliteWave, open_engine
 
 TEACHER_VOICES = {"slt": "cmu_us_slt", "rms": "cmu_us_rms"}  # our name to flite's: a woman's and a man's
 VOICE_NAMES = tuple(TEACHER_VOICES)
@@ -80,7 +80,7 @@ class FliteTeacher:
             "item_feat_string": (text, [pointer, text]),
             "item_feat_float": (real, [pointer, text]),
             "ffeature_string": (text, [pointer, text]),
-            "utt_wave": (ctypes.POINTER(_Wave), [pointer]),
+            "utt_wave": (ctypes.POINTER(FliteWave), [pointer]),
             "delete_utterance": (None, [pointer]),
         }
         for name, (result, arguments) in signatures.items():
@@ -130,16 +130,6 @@ class FliteTeacher:
         is_stressed = library.ffeature_string(item, b"R:SylStructure.parent.stress") == b"1"
         spelling = library.item_feat_string(word, b"name").decode()
         return Segment(phone_name(name, stressed=is_stressed), end_s, int(word), spelling)
-
-
-class _Wave(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_char_p),
-        ("sample_rate", ctypes.c_int),
-        ("num_samples", ctypes.c_int),
-        ("num_channels", ctypes.c_int),
-        ("samples", ctypes.POINTER(ctypes.c_short)),
-    )
 
 
 def reading(segments: list[Segment], samples: npt.NDArray[np.float32], rate_hz: int, voice: int) -> Reading:

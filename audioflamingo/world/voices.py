@@ -205,7 +205,9 @@ class _EspeakNG:
         return _to_float(np.frombuffer(b"".join(self.pieces), np.int16)), self.rate_hz
 
 
-class _Wave(ctypes.Structure):
+class FliteWave(ctypes.Structure):
+    """`cst_wave` of flite's C library."""
+
     _fields_ = (
         ("type", ctypes.c_char_p),
         ("sample_rate", ctypes.c_int),
@@ -223,10 +225,10 @@ class _Flite:
     def __init__(self) -> None:
         self.library = _library("libflite.so.1", "flite")
         self.library.flite_init()
-        self.library.flite_text_to_wave.restype = ctypes.POINTER(_Wave)
+        self.library.flite_text_to_wave.restype = ctypes.POINTER(FliteWave)
         self.library.flite_text_to_wave.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
         self.library.feat_set_float.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float]
-        self.library.delete_wave.argtypes = [ctypes.POINTER(_Wave)]
+        self.library.delete_wave.argtypes = [ctypes.POINTER(FliteWave)]
         self.voices: dict[str, int] = {}
         self.random = ctypes.CDLL(None)
 

@@ -124,7 +124,7 @@ def _declare(library: Any) -> Any:
         getattr(library, name).restype = ctypes.c_void_p
     library.item_feat_string.restype = ctypes.c_char_p
     library.ffeature_float.restype = ctypes.c_float
-    library.copy_wave.restype = ctypes.POINTER(voices._Wave)
+    library.copy_wave.restype = ctypes.POINTER(voices.FliteWave)
     return ctypes.CDLL(None)
 
 
