@@ -102,6 +102,13 @@ def _soundfile_blocks(sound: Any, container: Container, name: str) -> Iterator[F
         yield block
 
 
+def _av_metadata() -> dict[str, Any]:
+    """Tags that are not UTF-8 must not stop a sound: since PyAV 19 they never do, before it has to be asked for."""
+    import av
+
+    return {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
+
 def _open_av(file: BinaryIO, container: Container, name: str, stack: ExitStack) -> Stream:
     """A stream through FFmpeg, over the first audio track."""
     import av
@@ -110,7 +117,7 @@ def _open_av(file: BinaryIO, container: Container, name: str, stack: ExitStack) 
     demuxer, options = _DEMUXERS[container], {"protocol_whitelist": ""}
     file.seek(0)
     with _decoder_errors(container, name):
-        source = stack.enter_context(av.open(file, "r", format=demuxer, metadata_errors="replace", options=options))
+        source = stack.enter_context(av.open(file, "r", format=demuxer, options=options, **_av_metadata()))
         if not source.streams.audio:
             raise AudioError(f"{name} has no audio track. Give a file with sound.")
         frames = _av_frames(source, name)

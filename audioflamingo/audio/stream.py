@@ -121,7 +121,7 @@ def check_values(samples: Floats, name: str) -> None:
     Raises:
         AudioError: one is NaN, infinite, or larger than any PCM value.
     """
-    highest, lowest = samples.max(initial=0.0), samples.min(initial=0.0)
+    highest, lowest = np.max(samples, initial=0.0), np.min(samples, initial=0.0)
     if not (np.isfinite(highest) and np.isfinite(lowest)):
         raise AudioError(f"{name} holds samples that are not finite (NaN or Inf). Export it again.")
     peak = max(highest, -lowest)

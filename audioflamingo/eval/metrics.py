@@ -44,7 +44,7 @@ def word_error_rate(truths: Sequence[str], guesses: Sequence[str]) -> Measured:
     pairs = [(words_of(t), words_of(g)) for t, g in zip(truths, guesses, strict=True)]
     errors = np.array([word_errors(t, g) for t, g in pairs], float)
     words = np.array([len(t) for t, _ in pairs], float)
-    return _resampled(len(pairs), lambda chosen: errors[chosen].sum() / max(words[chosen].sum(), 1.0))
+    return _resampled(len(pairs), lambda chosen: float(errors[chosen].sum()) / max(float(words[chosen].sum()), 1.0))
 
 
 def accuracy(hits: Sequence[bool]) -> Measured:

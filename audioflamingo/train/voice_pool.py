@@ -148,7 +148,7 @@ def jittered(
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Every third boundary or so moved by 10 ms; the sum stays and no phone vanishes."""
     out = durations.copy()
-    for index in np.flatnonzero(rng.random(len(out) - 1) < 0.3):
+    for index in np.flatnonzero(rng.random(len(out) - 1) < 0.3).tolist():
         giver, taker = (index, index + 1) if rng.random() < 0.5 else (index + 1, index)
         if out[giver] > 1:
             out[giver] -= 1

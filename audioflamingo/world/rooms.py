@@ -158,7 +158,7 @@ def active_rms(x: Samples) -> float:
     num_windows = max(1, len(x) // ACTIVE_WINDOW)
     cut = x[: num_windows * ACTIVE_WINDOW] if len(x) >= ACTIVE_WINDOW else x
     power = np.mean(np.square(cut, dtype=np.float64).reshape(num_windows, -1), axis=1)
-    active = power[power >= power.max(initial=0.0) * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)]
+    active = power[power >= np.max(power, initial=0.0) * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)]
     return float(np.sqrt(active.mean())) if len(active) else 0.0
 
 

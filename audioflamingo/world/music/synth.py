@@ -133,7 +133,7 @@ def _read(table: Samples, turns: npt.NDArray[np.float64]) -> Samples:
 
 def _wavetable(instrument: Instrument, hz: float, n: int, rng: Rng) -> npt.NDArray[Any]:
     turns = _phase(instrument, hz, n)
-    bright = _read(_table(instrument.partials, hz), turns)
+    bright: npt.NDArray[Any] = _read(_table(instrument.partials, hz), turns)
     if instrument.decay_s is not None:
         mellow = _read(_table(tuple(a * 0.45**k for k, a in enumerate(instrument.partials)), hz), turns)
         share = np.exp(-np.arange(n, dtype=np.float32) / (0.12 * SAMPLE_RATE_HZ))

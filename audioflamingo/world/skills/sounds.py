@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from audioflamingo.world import rooms
 from audioflamingo.world import sounds as kinds
 from audioflamingo.world.skills.base import (
@@ -281,5 +283,5 @@ def empty(stage: Stage) -> Timeline:
     if dice.plain.random() < 0.3:
         return closed
     noise = rooms.noise_bed(len(closed.samples), dice.numeric, dice.plain.choice(("white", "pink", "brown", "hum")))
-    level = 10.0 ** dice.plain.uniform(-2.0, -0.5) / float(abs(noise).max() + 1e-9)
+    level = 10.0 ** dice.plain.uniform(-2.0, -0.5) / float(np.max(np.abs(noise)) + 1e-9)
     return Timeline((noise * level).astype("float32"), ())

@@ -37,7 +37,7 @@ from audioflamingo.world.sounds.vocal import (
 def _whistled(f0: Curve, rng: Rng) -> Curve:
     """A syrinx: nearly a sine, with a weak octave."""
     turn = phase(f0)
-    return np.asarray(np.sin(turn) + uniform(rng, 0.0, 0.15) * np.sin(2.0 * turn) * (f0.max() < 3_700.0))
+    return np.asarray(np.sin(turn) + uniform(rng, 0.0, 0.15) * np.sin(2.0 * turn) * (np.max(f0) < 3_700.0))
 
 
 def _chirps(rng: Rng, duration_s: float) -> Samples:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from audioflamingo.world.sounds.kinds import Kind, Recipe, Variant
 from audioflamingo.world.sounds.synthesis import (
     Curve,
@@ -122,7 +124,7 @@ def _bellow(rng: Rng, duration_s: float) -> Call:
 
 def _tremor(n: int, rng: Rng) -> Curve:
     rate = uniform(rng, 6.5, 12.0) * (1.0 + 0.08 * wander(n, rng, 3.0))
-    return smooth(times(n) * 0.0 + (((rate.cumsum() / 16_000.0) % 1.0) < 0.55).astype(float), 25.0)
+    return smooth(times(n) * 0.0 + (((np.cumsum(rate) / 16_000.0) % 1.0) < 0.55).astype(float), 25.0)
 
 
 def _bleat(rng: Rng, duration_s: float) -> Call:
@@ -154,7 +156,7 @@ def _snort(rng: Rng, duration_s: float) -> Samples:
     """A grunt as air that flutters: nasal noise chopped by an uneven valve."""
     n = num_samples(duration_s)
     rate = log_uniform(rng, 30.0, 80.0) * (1.0 + 0.2 * wander(n, rng, 10.0)).clip(0.4)
-    valve = smooth((((rate.cumsum() / 16_000.0) % 1.0) < 0.4).astype(float), 300.0)
+    valve = smooth((((np.cumsum(rate) / 16_000.0) % 1.0) < 0.4).astype(float), 300.0)
     low = log_uniform(rng, 250.0, 500.0)
     air = unit(bandpass(noise(n, rng), low, low * 2.5)) + 0.5 * unit(bandpass(noise(n, rng), 1200.0, 2600.0))
     return air * (0.1 + valve) * swell(n, 0.2, 0.4)

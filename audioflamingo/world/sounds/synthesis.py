@@ -74,7 +74,7 @@ def sine(n: int, frequency_hz: float, start: float = 0.0) -> Curve:
 
 def buzz(f0_hz: Curve, rolloff: float = 0.98) -> Curve:
     """(N,) pulse train without aliasing: harmonics up to `TOP_HZ`, each `rolloff` times the one below (Moorer 1976)."""
-    num_harmonics = max(1, int(TOP_HZ / max(20.0, float(f0_hz.max()))))
+    num_harmonics = max(1, int(TOP_HZ / max(20.0, float(np.max(f0_hz)))))
     z = rolloff * np.exp(1j * phase(f0_hz))
     total = z * (1.0 - z**num_harmonics) / (1.0 - z)
     return np.asarray(total.real * (2.0 / np.sqrt(num_harmonics)))
@@ -83,7 +83,7 @@ def buzz(f0_hz: Curve, rolloff: float = 0.98) -> Curve:
 def partials(n: int, f0_hz: Curve, amplitudes: Sequence[float] | Curve) -> Curve:
     """(n,) sum of harmonics of a gliding pitch; those above `TOP_HZ` are left out."""
     turn = phase(f0_hz)
-    highest = float(f0_hz.max())
+    highest = float(np.max(f0_hz))
     out = np.zeros(n)
     for index, amplitude in enumerate(amplitudes, start=1):
         if index * highest < TOP_HZ:

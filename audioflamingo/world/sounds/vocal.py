@@ -104,7 +104,7 @@ def additive(call: Call, rng: Rng) -> Curve:
     """Harmonics whose levels are read from a moving spectral envelope."""
     f0, shake = _rough(call, rng)
     n, turn = len(f0), phase(f0)
-    num_harmonics = int(np.clip(TOP_HZ / f0.max(), 1, 60))
+    num_harmonics = int(np.clip(TOP_HZ / np.max(f0), 1, 60))
     knots = np.linspace(0, n - 1, max(3, n // 320)).astype(np.int64)
     envelopes = _spectral_envelope(call, knots, np.arange(1, num_harmonics + 1)[:, None] * f0[knots][None, :])
     twice_cos, below, here = 2.0 * np.cos(turn), np.zeros(n), np.sin(turn)
@@ -169,6 +169,6 @@ def modulated(call: Call, rng: Rng) -> Curve:
     out = np.zeros(len(f0))
     for index, frequency in enumerate(centre):
         ratio = max(1, round(float(frequency) / pitch))
-        if (ratio + 2) * float(f0.max()) < TOP_HZ or ratio == 1:
+        if (ratio + 2) * float(np.max(f0)) < TOP_HZ or ratio == 1:
             out += 0.7**index * np.sin(ratio * turn + swing)
     return _finish(out * shake, call, rng)
