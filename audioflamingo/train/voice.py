@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from audioflamingo.errors import CheckpointError
 from audioflamingo.speech.codec import CODEC_FRAME_SAMPLES, WaveEncoder
-from audioflamingo.speech.storage import save_voice
+from audioflamingo.speech.storage import load_voice, save_voice
 from audioflamingo.speech.synthesis import OwnVoice
 from audioflamingo.train.voice_data import FliteTeacher
 from audioflamingo.train.voice_losses import Critics, critic_loss, fooling_loss, log_mels, mel_loss, stft_loss
@@ -66,6 +67,7 @@ class VoiceJob:
         num_workers: rendering processes.
         max_shards: of 128 clips, about 10 minutes of sound each.
         first_hours: training starts when so many are there.
+        start_from: a voice of the same shapes and names to go on from; by default from nothing.
     """
 
     work: Path
@@ -74,6 +76,7 @@ class VoiceJob:
     num_workers: int = 2
     max_shards: int = 120
     first_hours: float = 0.2
+    start_from: Path | None = None
 
 
 class VoiceTrainer:
@@ -94,6 +97,7 @@ class VoiceTrainer:
         }
         self.rng = np.random.default_rng(recipe.seed)
         self.lexicon: dict[str, str] = {}
+        self._known: list[str] = []  # of the lexicon, those that are learnt and not only tested
         self.spent_s, self.num_steps = 0.0, 0
 
     @property
@@ -119,6 +123,7 @@ class VoiceTrainer:
     def learn_lexicon(self, pool: ReadingPool, extra: dict[str, str]) -> None:
         """Take the words that the pool holds by now."""
         self.lexicon = lexicon_of(pool.words) | extra
+        self._known = [word for word in self.lexicon if not held_out(word)]
 
     def _speech_step(self, clips: ClipBatch) -> dict[str, Tensor]:
         model, recipe = self.voice.model, self.recipe
@@ -148,8 +153,7 @@ class VoiceTrainer:
         total = recipe.mel_weight * parts["mel"] + parts["stft"]
         if self.progress >= recipe.critics_from:
             parts["critics"] = self._critics_step(ours.detach(), real)
-            seen = self.critics(real), self.critics(ours)
-            verdict, match = fooling_loss(*seen)
+            verdict, match = fooling_loss(*self._seen_by_critics(real, ours))
             parts |= {"fooling": verdict, "match": match}
             total = total + verdict + recipe.match_weight * match
         self._update("sound", total, 0.0, max(recipe.sound_until, float(recipe.config.target == "mel")))
@@ -173,14 +177,23 @@ class VoiceTrainer:
         real = [row[start * CODEC_FRAME_SAMPLES : (start + size) * CODEC_FRAME_SAMPLES] for row, start in sounds]
         return cut[: self.recipe.crops], torch.stack(real)[: self.recipe.crops]
 
+    def _seen_by_critics(self, real: Tensor, ours: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """What they see of both, with gradients towards our sound alone."""
+        self.critics.requires_grad_(False)
+        try:
+            with torch.no_grad():
+                of_real = self.critics(real)
+            return of_real, self.critics(ours)
+        finally:
+            self.critics.requires_grad_(True)
+
     def _critics_step(self, ours: Tensor, real: Tensor) -> Tensor:
         loss = critic_loss(self.critics(real), self.critics(ours))
         self._update("critics", loss, self.recipe.critics_from, 1.0, self.recipe.critic_rate)
         return loss
 
     def _words_step(self) -> Tensor:
-        known = [word for word in self.lexicon if not held_out(word)]
-        words = [known[index] for index in self.rng.integers(0, len(known), self.recipe.words)]
+        words = [self._known[index] for index in self.rng.integers(0, len(self._known), self.recipe.words)]
         loss = pronouncer_loss(self.voice.pronouncer, self.lexicon, words)
         self._update("words", loss, 0.0, 1.0)
         return loss.detach()
@@ -224,6 +237,8 @@ def run(recipe: VoiceRecipe, job: VoiceJob, device: torch.device) -> VoiceTraine
     workers, stop = start_rendering(job.work / "shards", recipe.seed, job.num_workers, job.max_shards)
     try:
         trainer = VoiceTrainer(recipe, device)
+        if job.start_from is not None:
+            start_from(trainer.voice, job.start_from)
         state_file = job.work / STATE_FILE
         if state_file.exists():
             trainer.restore(torch.load(state_file, map_location=device, weights_only=True))
@@ -236,6 +251,21 @@ def run(recipe: VoiceRecipe, job: VoiceJob, device: torch.device) -> VoiceTraine
             worker.terminate()
     save(trainer, job)
     return trainer
+
+
+def start_from(voice: OwnVoice, folder: Path) -> None:
+    """Take over the weights of a saved voice.
+
+    Raises:
+        CheckpointError: the folder holds no voice, or one of other shapes or names.
+    """
+    saved = load_voice(folder)
+    if (saved.config, saved.voice_names) != (voice.config, voice.voice_names):
+        raise CheckpointError(
+            f"{folder} holds the voices {', '.join(saved.voice_names)} of other shapes or names than the recipe's "
+            f"{', '.join(voice.voice_names)}; train from nothing, or with the recipe that it was made by"
+        )
+    voice.load_state_dict(saved.state_dict())
 
 
 def _loop(trainer: VoiceTrainer, pool: ReadingPool, job: VoiceJob) -> None:
@@ -306,11 +336,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--shards", type=int, default=120, help="of about 10 minutes of sound each")
     parser.add_argument("--first-hours", type=float, default=0.2)
+    parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="a saved voice to go on from")
     options = parser.parse_args()
     recipe = recipe_by_name(options.recipe, options.budget_s)
     until_s = options.until_s or recipe.budget_s
-    job = VoiceJob(options.work, options.out, until_s, options.workers, options.shards, options.first_hours)
+    job = VoiceJob(options.work, options.out, until_s, options.workers, options.shards, options.first_hours,
+                   options.start_from)  # fmt: skip
     torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True  # crops are all of one size, so the search for the best convolution pays
     run(recipe, job, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
