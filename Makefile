@@ -24,7 +24,8 @@ check: .venv/dev.stamp
 	$(BIN)/codespell
 
 bench: .venv/dev.stamp
-	$(BIN)/python benchmarks/cpu.py
+	$(BIN)/flamingo bench cpu --beside transformers --out benchmarks/results
+	$(BIN)/python -m benchmarks.report
 
 # The sounds, their truth, and what the embedded model answers. Needs espeak-ng, flite and festival: see .ci/run.
 examples: .venv/dev.stamp

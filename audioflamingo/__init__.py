@@ -6,15 +6,26 @@ Only names are resolved here, when first used, so that importing the package cos
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from audioflamingo.errors import AudioError, CheckpointError, FlamingoError, OptionError, PromptError
-from audioflamingo.types import Audio, Delta, Message, Prompt, Reply, Sampling, Usage
 from audioflamingo.version import __version__
 
-_LAZY = {"AudioFlamingo": "audioflamingo.api", "load_model": "audioflamingo.api", "load_audio": "audioflamingo.api"}
+if TYPE_CHECKING:
+    from audioflamingo.api import AudioFlamingo, load_audio, load_model
+    from audioflamingo.errors import AnswerError, AudioError, CheckpointError, FlamingoError, OptionError, PromptError
+    from audioflamingo.types import Audio, Delta, Message, Prompt, Reply, Sampling, Usage
+
+_HOMES = {
+    "audioflamingo.api": ("AudioFlamingo", "load_audio", "load_model"),
+    "audioflamingo.errors": (
+        "AnswerError", "AudioError", "CheckpointError", "FlamingoError", "OptionError", "PromptError",
+    ),
+    "audioflamingo.types": ("Audio", "Delta", "Message", "Prompt", "Reply", "Sampling", "Usage"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AnswerError",
     "Audio",
     "AudioError",
     "AudioFlamingo",
@@ -35,7 +46,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the heavy names on first use (PEP 562)."""
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    """Import a name's module on first use (PEP 562)."""
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
     raise AttributeError(f"module 'audioflamingo' has no attribute {name!r}")

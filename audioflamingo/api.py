@@ -20,18 +20,22 @@ from audioflamingo.config import ModelConfig
 from audioflamingo.conversation import Chat, PromptSize, Stream, with_examples
 from audioflamingo.conversation.examples import Example
 from audioflamingo.conversation.sounds import Sources, loaded, with_loaded_sounds
+from audioflamingo.engine.embeddings import encode_windows
 from audioflamingo.engine.engine import Engine
 from audioflamingo.engine.options import Options, checkpoint_options
 from audioflamingo.engine.request import Request, collect, flatten, in_order, prepare
-from audioflamingo.engine.runner import audible_windows, encode_windows
+from audioflamingo.engine.sounds import audible_windows
 from audioflamingo.errors import CheckpointError, FlamingoError, OptionError
+from audioflamingo.facts import Detail, FactsModel
+from audioflamingo.facts.questions import CAPTIONS
 from audioflamingo.inspection import describe, inspect_model, text_folder
+from audioflamingo.model.costs import held_bytes
 from audioflamingo.model.flamingo import Flamingo
-from audioflamingo.model.lora import merged
+from audioflamingo.model.lora import Adapter, merged
+from audioflamingo.model.quantize import SCHEMES, Scheme, scheme_in_use
 from audioflamingo.model.skeleton import NoInitialisation, num_parameters
-from audioflamingo.model.weights import load_config, load_flamingo, resolve
+from audioflamingo.model.weights import Progress, load_config, load_flamingo, resolve, rewrite
 from audioflamingo.prompt import (
-    CAPTION_PROMPT,
     TRANSCRIBE_PROMPT,
     ChatTemplate,
     as_messages,
@@ -66,8 +70,10 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    quantize: Scheme | None = None,
     thinking: str | Path | None = None,
     adapter: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> AudioFlamingo:
     """Load a model.
 
@@ -75,16 +81,20 @@ def load_model(
         name: "nano" for the embedded model, the short name of a released checkpoint, a folder, or a hub id.
         device: as torch names it; by default the GPU if there is one, else the CPU.
         dtype: "float32", "bfloat16" or "float16"; by default the checkpoint's own, and fp32 for small models on a CPU.
+        quantize: "int8", "int4" or "fp8" to store the decoder's weights in fewer bits, each as it is read, so that the
+            whole model never takes the memory of its checkpoint; docs/quantization.md has what it costs.
         thinking: folder of a thinking adapter; by default the checkpoint's own, if it has one. It is read when first
             used.
         adapter: folder of an adapter, such as `flamingo train lora` writes, that is worked into the weights for all
             answers.
+        progress: called with the bytes that are loaded and those of all, as they come.
 
     Raises:
         CheckpointError: there is no such model or adapter, or it is broken, or the two do not fit.
-        OptionError: device or dtype is not available.
+        OptionError: device, dtype or quantize is not available.
     """
     chosen_device, chosen_dtype = _device(device), _dtype(dtype)
+    _check_scheme(quantize)
     folder = resolve(name)
     config = load_config(folder)
     if chosen_dtype is None and chosen_device.type == "cpu" and num_parameters(config) < SMALL_PARAMETERS:
@@ -94,9 +104,9 @@ def load_model(
     _check_vocabulary(tokenizer, config)
     tokenizer.sound_boundaries = config.sound_boundaries
     with NoInitialisation():
-        model = load_flamingo(folder, device=chosen_device, dtype=chosen_dtype)
+        model = load_flamingo(folder, device=chosen_device, dtype=chosen_dtype, quantize=quantize, progress=progress)
     if adapter is not None:
-        model.load_state_dict(merged(model, read_adapter(adapter, model)), assign=True)
+        _work_in(model, read_adapter(adapter, model), folder)
     return AudioFlamingo(
         name=str(name),
         model=model.requires_grad_(False),
@@ -107,7 +117,7 @@ def load_model(
     )
 
 
-class AudioFlamingo:
+class AudioFlamingo(FactsModel):
     """A loaded model. Every answer takes the options of `Options` as keywords; an unknown one is an error."""
 
     def __init__(
@@ -172,9 +182,13 @@ class AudioFlamingo:
         reply: Reply = self._answer([(message,)], options, strip_transcription)[0]
         return reply
 
-    def caption(self, audio: Source, *, sample_rate_hz: int | None = None, **options: Any) -> Reply:
-        """A description of all that is heard. See `ask`."""
-        return self.ask(audio, CAPTION_PROMPT, sample_rate_hz=sample_rate_hz, **options)
+    def caption(
+        self, audio: Source, *, detail: Detail = "long", sample_rate_hz: int | None = None, **options: Any
+    ) -> Reply:
+        """A description of all that is heard, in one sentence ("short") or in detail. See `ask`."""
+        if detail not in CAPTIONS:
+            raise OptionError(f"detail is {detail!r}, allowed: {', '.join(map(repr, CAPTIONS))}")
+        return self.ask(audio, CAPTIONS[detail], sample_rate_hz=sample_rate_hz, **options)
 
     def stream(self, conversation: Conversation, **options: Any) -> Stream:
         """Answer the last message of a conversation, piece by piece.
@@ -192,7 +206,7 @@ class AudioFlamingo:
         requests = [self._prepare(conversation, chosen)]
         prompts, samplings, places = flatten(requests)
         deltas = in_order(requests, places, self._deltas(prompts, samplings, [chosen] * len(prompts)))
-        checked = self.structured.checked(deltas, chosen.schema) if chosen.schema else deltas
+        checked = self.structured.checked(deltas, chosen.constraint) if chosen.constraint else deltas
         return Stream(checked, requests[0].notes)
 
     @overload
@@ -273,6 +287,21 @@ class AudioFlamingo:
         with torch.no_grad():
             return torch.cat(encode_windows(self.model, windows, self.engine.limits.encoder_windows, project=project))
 
+    def listen(self, audio: Source, *, is_complete: bool = True, sample_rate_hz: int | None = None) -> int:
+        """Encode a sound before anything is asked about it: what comes later with the same windows finds them ready.
+
+        While a sound still grows, give all of it from its beginning each time, with `is_complete=False`.
+
+        Args:
+            audio: one sound of any length.
+            is_complete: whether no more of it will come; otherwise only its full windows of 30 s are encoded.
+            sample_rate_hz: rate of an array.
+
+        Returns:
+            How many windows were encoded that had not been before.
+        """
+        return self.engine.listen(load_audio(audio, sample_rate_hz=sample_rate_hz), is_complete=is_complete)
+
     @property
     def info(self) -> dict[str, Any]:
         """Name, size, precision, device, limits and default options."""
@@ -280,6 +309,8 @@ class AudioFlamingo:
             "name": self.name,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.model.device),
+            "quantize": scheme_in_use(self.model),
+            "weight_bytes": held_bytes(self.model.state_dict().values()),
             **describe(self.model.config, self.defaults),
         }
 
@@ -288,9 +319,11 @@ class AudioFlamingo:
         if options.think:
             self.engine.adapter = self.thinking.ready()
         request = self._request(conversation, options, self.model.config.decoder.max_positions)
-        if options.schema and len(request.parts) > 1:
-            raise OptionError("schema takes one answer, but long_audio='split' gives several; ask about each part")
-        rule = self.structured.rule(options.schema) if options.schema else None
+        constraint = options.constraint
+        if constraint and len(request.parts) > 1:
+            kind = "schema" if options.schema else "choices"
+            raise OptionError(f"{kind}: the answer is one, but long_audio='split' gives several; ask about each part")
+        rule = self.structured.rule(constraint) if constraint else None
         sampling = replace(request.sampling, rule=rule)
         if options.think:
             sampling = self.thinking.steer(sampling, options.thought_budget, rule)
@@ -303,13 +336,18 @@ class AudioFlamingo:
         return prepare(messages, options, self.tokenizer, self.template, max_positions)
 
     def _deltas(
-        self, prompts: Sequence[Prompt], samplings: Sequence[Sampling], options: Sequence[Options]
+        self,
+        prompts: Sequence[Prompt],
+        samplings: Sequence[Sampling],
+        options: Sequence[Options],
+        keep_errors: bool = False,
     ) -> Generator[Delta, None, None]:
         """The engine's deltas with thoughts apart; options are one a prompt."""
         splitters = {
-            index: self.thinking.splitter(one.schema is not None) for index, one in enumerate(options) if one.think
+            index: self.thinking.splitter(one.constraint is not None) for index, one in enumerate(options) if one.think
         }
-        deltas = self.engine.generate(prompts, samplings)
+        kept: dict[str, Any] = {"errors": "return"} if keep_errors else {}
+        deltas = self.engine.generate(prompts, samplings, **kept)
         return split_deltas(deltas, splitters) if splitters else deltas
 
     def _answer(
@@ -333,16 +371,18 @@ class AudioFlamingo:
                 answers.append(error)
         used = [own for own, answer in zip(chosen, answers, strict=True) if answer is None]
         prompts, samplings, places = flatten(requests)
-        deltas = self._deltas(prompts, samplings, [used[number] for number, _ in places])
+        deltas = self._deltas(prompts, samplings, [used[number] for number, _ in places], keep_errors)
         replies = iter(zip(collect(requests, places, deltas, tidy), used, strict=True))
         found = [next(replies) if answer is None else answer for answer in answers]
         return [self._finished(*one, keep_errors) if isinstance(one, tuple) else one for one in found]
 
-    def _finished(self, reply: Reply, options: Options, keep_errors: bool) -> Reply | FlamingoError:
+    def _finished(self, reply: Reply | FlamingoError, options: Options, keep_errors: bool) -> Reply | FlamingoError:
         """The reply, if it keeps what its options promise."""
-        if options.schema:
+        if isinstance(reply, FlamingoError):
+            return reply
+        if options.constraint:
             try:
-                self.structured.check(reply.text, options.schema)
+                self.structured.check(reply.text, options.constraint)
             except FlamingoError as error:
                 if not keep_errors:
                     raise
@@ -351,6 +391,19 @@ class AudioFlamingo:
             note = "the reply was cut at max_new_tokens; raise it if the answer behind the thoughts is incomplete"
             return replace(reply, notes=(*reply.notes, note))
         return reply
+
+
+def _work_in(model: Flamingo, adapter: Adapter, folder: Path) -> None:
+    """Add an adapter to the weights; quantised ones are read again, because their codes have no room for it."""
+    if scheme_in_use(model) is None:
+        model.load_state_dict(merged(model, adapter), assign=True)
+    else:
+        rewrite(folder, model, adapter)
+
+
+def _check_scheme(scheme: str | None) -> None:
+    if scheme is not None and scheme not in SCHEMES:
+        raise OptionError(f"quantize {scheme!r} is not one of {', '.join(SCHEMES)}; leave it out for full precision")
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -368,7 +421,9 @@ def _device(device: str | torch.device | None) -> torch.device:
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if dtype is not None and chosen not in DTYPES.values():
-        raise OptionError(f"dtype {str(dtype)!r} is not one of {', '.join(DTYPES)}")
+        raise OptionError(
+            f"dtype {str(dtype)!r} is not one of {', '.join(DTYPES)}; quantize takes {', '.join(SCHEMES)}"
+        )
     return chosen
 
 

@@ -23,3 +23,7 @@ class CheckpointError(FlamingoError):
 
 class OptionError(FlamingoError):
     """An option has a value that is not allowed."""
+
+
+class AnswerError(FlamingoError):
+    """The model's answer does not tell what was asked for."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from audioflamingo.audio import MIN_SAMPLES
 from audioflamingo.errors import OptionError
+from audioflamingo.facts.asking import listed
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
 
 Lane = Literal["sound", "speech", "music"]
@@ -29,10 +30,6 @@ QUESTIONS: dict[Lane, str] = {
     "music": "Is there music?",
 }
 SPEAKER_QUESTION = "Is it a man or a woman?"
-_SPLIT = re.compile(r"\s*(?:,|;|\b(?:and|then|with|over|while|followed by)\b)\s*", re.IGNORECASE)
-_FILLER = re.compile(
-    r"^(?:i (?:can )?hear|there (?:is|are)|it is|this is|it's|the sound of|a|an|the|some)\s+|\s+in the background$"
-)
 
 
 class Answering(Protocol):
@@ -128,20 +125,8 @@ def _asked(model: Answering, pieces: Sequence[Audio], question: str, options: di
 
 def _labels(lane: Lane, answers: Sequence[str]) -> list[set[str]]:
     if lane == "sound":
-        return [labels_in(answer) for answer in answers]
+        return [set(listed(answer)) for answer in answers]
     return [{lane} if answer.strip().lower().startswith("yes") else set() for answer in answers]
-
-
-def labels_in(answer: str) -> set[str]:
-    """The things that an answer lists, without articles and introductions: "A dog, then rain." gives dog and rain."""
-    found: set[str] = set()
-    for part in _SPLIT.split(answer.strip().rstrip(".")):
-        label = part.strip(" .!?\n").lower()
-        while (shorter := _FILLER.sub("", label)) != label:
-            label = shorter
-        if label and label not in ("nothing", "silence"):
-            found.add(label)
-    return found
 
 
 def _speaker(answer: str) -> str:

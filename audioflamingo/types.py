@@ -16,10 +16,12 @@ if TYPE_CHECKING:  # numpy would be most of the time that importing the package 
     import numpy as np
     import numpy.typing as npt
 
+    from audioflamingo.errors import FlamingoError
+
 SAMPLE_RATE_HZ = 16_000
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "stop_string"]
+FinishReason = Literal["stop", "length", "stop_string", "error"]
 LongAudio = Literal["error", "truncate", "split"]
 
 
@@ -146,6 +148,7 @@ class Delta:
         finish_reason: set on the last delta of an answer only.
         usage: set on the last delta only.
         thoughts: new text of the model's reasoning, which precedes the answer and is never part of `text`.
+        error: why the answer ended before it was complete; set where the finish reason is "error", and only then.
     """
 
     index: int
@@ -154,6 +157,7 @@ class Delta:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     thoughts: str = ""
+    error: FlamingoError | None = None
 
 
 @dataclass(frozen=True)

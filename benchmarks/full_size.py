@@ -6,7 +6,6 @@ Weights are random (8.27 B, bf16, made on the device in seconds) and one set ser
 from __future__ import annotations
 
 import datetime
-import gc
 import json
 import platform
 import statistics
@@ -24,15 +23,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from audioflamingo.bench.random_weights import INIT_STD, SEED, assembled
+from audioflamingo.bench.reference import assembled_reference
+from audioflamingo.bench.timing import elapsed_s, release_memory, told
 from audioflamingo.config import WINDOW_S, DecoderConfig, EncoderConfig, ModelConfig
-from audioflamingo.model.encoder import sinusoids
 from audioflamingo.model.flamingo import Flamingo
-from audioflamingo.model.weights.names import to_ours
 from audioflamingo.types import SAMPLE_RATE_HZ
 
 hf: Any = transformers  # its classes are not typed
-SEED = 0
-INIT_STD = 0.02
 NUM_WARMUPS = 2
 T = TypeVar("T")
 
@@ -108,7 +106,7 @@ class Report:
         try:
             return work()
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
-            self.found["errors"][name] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+            self.found["errors"][name] = told(error)
             print(f"  {name}: {self.found['errors'][name]}", flush=True)
             return None
         finally:
@@ -137,38 +135,10 @@ def make_card(name: str, scale: Scale, device: torch.device) -> dict[str, Any]:
     }
 
 
-def random_state(config: ModelConfig, device: torch.device) -> dict[str, Tensor]:
-    """Seeded bf16 weights under our names, made on the device: norms 1, positions sinusoids, the rest normal."""
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in Flamingo(config).state_dict().items()}
-    generator = torch.Generator(device).manual_seed(SEED)
-    state = {}
-    for name, shape in shapes.items():
-        tensor = torch.empty(shape, dtype=torch.bfloat16, device=device)
-        if "embed_positions" in name:
-            tensor.copy_(sinusoids(*shape))
-        elif "norm" in name:
-            tensor.fill_(1.0 if name.endswith("weight") else 0.0)
-        else:
-            tensor.normal_(0, INIT_STD, generator=generator)
-        state[name] = tensor
-    return state
-
-
 def both_models(config: ModelConfig, state: dict[str, Tensor], device: torch.device) -> tuple[Flamingo, Any]:
-    """Our model and transformers' on the very same tensors."""
-    with torch.device("meta"):
-        ours = Flamingo(config).eval()
-        reference = hf.AudioFlamingo3ForConditionalGeneration(hf.AudioFlamingo3Config(**config.to_dict())).eval()
-    ours.load_state_dict(state, assign=True)
-    names = {name: to_ours(name, "transformers") or to_ours(name, "legacy") for name in reference.state_dict()}
-    reference.load_state_dict({theirs: state[str(name)] for theirs, name in names.items()}, assign=True)
-    text = reference.model.language_model
-    text.rotary_emb = type(text.rotary_emb)(config=text.config).to(device)  # its buffers are not in a state dict
-    embedding = reference.get_input_embeddings().weight
-    assert embedding.data_ptr() == ours.decoder.embed_tokens.weight.data_ptr()
-    assert not any(buffer.is_meta for buffer in reference.buffers())
-    return ours, reference
+    """Our model and transformers' on the very same tensors, which lie on the device."""
+    assert all(tensor.device.type == device.type for tensor in state.values())
+    return assembled(config, state), assembled_reference(config, state)
 
 
 def make_sound(duration_s: float, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -206,22 +176,7 @@ def make_prompts(scale: Scale, device: torch.device) -> list[Prompt]:
 
 
 def median_ms(work: Callable[[], object], num_repeats: int) -> float:
-    times = []
-    for _ in range(NUM_WARMUPS + num_repeats):
-        synchronize()
-        start = time.perf_counter()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for _ in range(NUM_WARMUPS):
         work()
-        synchronize()
-        times.append((time.perf_counter() - start) * 1e3)
-    return round(statistics.median(times[NUM_WARMUPS:]), 3)
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def release_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    return round(1e3 * statistics.median(elapsed_s(work, device) for _ in range(num_repeats)), 3)

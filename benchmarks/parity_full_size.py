@@ -32,10 +32,10 @@ from full_size import (
     make_card,
     make_prompts,
     median_ms,
-    random_state,
 )
 from torch import Tensor
 
+from audioflamingo.bench.random_weights import random_state
 from audioflamingo.config import WINDOW_S
 from audioflamingo.model.attention import Kernel, Packing, attention_kernel
 from audioflamingo.model.decoder import CausalContext

@@ -36,6 +36,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps in the w
 REPEATS = 15
 TOKEN_S = 0.02  # between language-model tokens in the second latency
 SLICE_S, DRIFT_S = 10, 60
+SILENCE_S = 0.3
 TEACHER = ("flite", "cmu_us_slt")
 
 
@@ -83,6 +84,9 @@ def recognised(samples: np.ndarray) -> list[str]:
     from pocketsphinx import Decoder
 
     decoder = Decoder(samprate=16_000, loglevel="FATAL")
+    # The recogniser normalises by what it has heard so far: every voice gets the same silence to begin and end with.
+    silence = np.zeros(round(SILENCE_S * SPEECH_RATE_HZ), np.float32)
+    samples = np.concatenate([silence, samples, silence])
     pcm = (soxr.resample(samples, SPEECH_RATE_HZ, 16_000) * 32_767).clip(-32_768, 32_767).astype("<i2").tobytes()
     decoder.start_utt()
     decoder.process_raw(pcm, full_utt=True)

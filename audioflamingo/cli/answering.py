@@ -9,9 +9,11 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from audioflamingo.cli.arguments import generation_options
+from audioflamingo.cli.arguments import generation_options, loading_options
+from audioflamingo.cli.batches import answers_of, in_batches
 from audioflamingo.cli.output import report_error, report_notes, show_progress, write_json, write_text, write_thoughts
-from audioflamingo.errors import AudioError, OptionError, PromptError
+from audioflamingo.cli.wording import LONGEST_SPLIT_S, told
+from audioflamingo.errors import AnswerError, AudioError, FlamingoError, OptionError, PromptError
 
 if TYPE_CHECKING:
     from audioflamingo.api import AudioFlamingo
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 STDIN = "-"
 EXIT_SOME_FAILED = 1
 EXIT_ALL_FAILED = 2
+PER_FILE = (AnswerError, AudioError, PromptError)
+"""What may be wrong with one file and not with the next."""
 
 
 class Answerer:
@@ -34,12 +38,18 @@ class Answerer:
         """Answer a question about sounds, printed as it comes."""
         from audioflamingo.types import Message, Reply
 
-        sounds = read_sounds(files)
+        sounds = self.sounds(files)
         model = self.model
         show_progress("listening")
+        deltas: list[Delta] = []
         with model.stream([Message("user", (*sounds, question))], **self.options) as stream:
             report_notes(() if self.as_json else stream.notes)
-            deltas = [self._shown(delta, heading if number == 0 else "") for number, delta in enumerate(stream)]
+            try:
+                for delta in stream:
+                    deltas.append(self._shown(delta, "" if deltas else heading))
+            except FlamingoError:
+                write_text("\n" if deltas and not self.as_json else "")  # the error gets a line of its own
+                raise
         text, last = "".join(delta.text for delta in deltas), deltas[-1]
         token_ids = tuple(token for delta in deltas for token in delta.token_ids)
         assert last.finish_reason is not None
@@ -47,16 +57,34 @@ class Answerer:
         thoughts = "".join(delta.thoughts for delta in deltas).strip()
         self._finish(files, Reply(text, token_ids, last.finish_reason, last.usage, stream.notes, thoughts))
 
-    def whole(self, file: str, ask: Callable[[AudioFlamingo, Audio], Reply], heading: str = "") -> None:
-        """Print an answer that has to be complete before it can be shown."""
-        (sound,) = read_sounds([file])
-        model = self.model
-        show_progress("listening")
-        reply = ask(model, sound)
-        if not self.as_json:
-            report_notes(reply.notes)
-            self._write(heading + reply.text)
-        self._finish([file], reply)
+    def sounds(self, files: Sequence[str]) -> list[Audio]:
+        """The sounds of files; of any length where they are answered in parts."""
+        return read_sounds(files, is_split=self.options.get("long_audio") == "split")
+
+    def batched(self, files: Sequence[str], question: str, tidy: Callable[[str], str] = str) -> int:
+        """Answer a question about each of many files, some at a time; returns the exit code.
+
+        Args:
+            files: what to read.
+            question: of each of them.
+            tidy: what becomes of the text of an answer.
+        """
+        _refuse_second_stdin(files)
+        answer = answers_of(lambda: self.model, question, self.options, tidy)
+        num_failed = 0
+        for file, found in in_batches(files, lambda one: self.sounds([one])[0], answer):
+            if isinstance(found, FlamingoError):
+                if not isinstance(found, PER_FILE):
+                    raise found
+                num_failed += 1
+                self._report(file, found)
+                continue
+            if not self.as_json:
+                report_notes(found.notes)
+                write_thoughts(f"{found.thoughts}\n" if found.thoughts else "")
+                self._write((f"{file}: " if len(files) > 1 else "") + found.text)
+            self._finish([file], found)
+        return _exit_code(num_failed, len(files))
 
     def each(self, files: Sequence[str], answer: Callable[[str, str], None]) -> int:
         """Call `answer(file, heading)` for every file, report those that fail, and return the exit code."""
@@ -65,14 +93,10 @@ class Answerer:
         for file in files:
             try:
                 answer(file, f"{file}: " if len(files) > 1 else "")
-            except (AudioError, PromptError) as error:
+            except PER_FILE as error:
                 num_failed += 1
-                report_error(error)
-                if self.as_json:
-                    write_json({"files": [file], "error": str(error)})
-        if num_failed == 0:
-            return 0
-        return EXIT_ALL_FAILED if num_failed == len(files) else EXIT_SOME_FAILED
+                self._report(file, error)
+        return _exit_code(num_failed, len(files))
 
     @cached_property
     def model(self) -> AudioFlamingo:
@@ -80,8 +104,12 @@ class Answerer:
         show_progress(f"loading {self.arguments.model}")
         from audioflamingo.api import load_model
 
-        chosen = self.arguments
-        return load_model(chosen.model, device=chosen.device, dtype=chosen.dtype, adapter=chosen.adapter)
+        return load_model(self.arguments.model, **loading_options(self.arguments))
+
+    def _report(self, file: str, error: FlamingoError) -> None:
+        report_error(error)
+        if self.as_json:
+            write_json({"files": [file], "error": told(error)})
 
     def _shown(self, delta: Delta, heading: str) -> Delta:
         if not self.as_json:
@@ -113,13 +141,26 @@ class Answerer:
         )
 
 
-def read_sounds(files: Sequence[str]) -> list[Audio]:
-    """The sounds of the files, in order; "-" is standard input."""
+def read_sounds(files: Sequence[str], *, is_split: bool = False) -> list[Audio]:
+    """The sounds of the files, in order; "-" is standard input. `is_split` reads longer ones, too."""
     _refuse_second_stdin(files)
     show_progress(f"reading {', '.join(files)}")
     from audioflamingo.audio import load
+    from audioflamingo.audio.load import MAX_DURATION_S
 
-    return [load(sys.stdin.buffer, name="standard input") if file == STDIN else load(file) for file in files]
+    longest_s = LONGEST_SPLIT_S if is_split else MAX_DURATION_S
+    return [
+        load(sys.stdin.buffer, name="standard input", max_duration_s=longest_s)
+        if file == STDIN
+        else load(file, max_duration_s=longest_s)
+        for file in files
+    ]
+
+
+def _exit_code(num_failed: int, num_files: int) -> int:
+    if num_failed == 0:
+        return 0
+    return EXIT_ALL_FAILED if num_failed == num_files else EXIT_SOME_FAILED
 
 
 def _refuse_second_stdin(files: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from audioflamingo.cli.output import write_text
+from audioflamingo.cli.output import show_loading, write_text
 from audioflamingo.errors import OptionError
 
 GENERATION_OPTIONS = (
@@ -77,7 +77,7 @@ def _unmarked(value: Any) -> Any:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--adapter`, `--device`, `--dtype`."""
+    """`--model`, `--adapter`, `--device`, and `--dtype` or, which is the same, `--quantize`."""
     parser.add_argument(
         "--model",
         default="nano",
@@ -86,7 +86,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--adapter", metavar="DIR", help="folder of an adapter, such as flamingo train lora writes")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; by default the GPU if there is one")
-    parser.add_argument("--dtype", metavar="NAME", help="float32, bfloat16 or float16; by default what fits the device")
+    parser.add_argument(
+        "--dtype",
+        "--quantize",
+        metavar="NAME",
+        help="float32, bfloat16 or float16; int8, int4 or fp8 for a smaller model; by default what fits the device",
+    )
+
+
+def loading_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `load_model` takes beside the name, from the options of `add_model`."""
+    from audioflamingo.model.quantize.schemes import SCHEMES
+
+    kind = "quantize" if arguments.dtype in SCHEMES else "dtype"
+    return {"device": arguments.device, kind: arguments.dtype, "adapter": arguments.adapter, "progress": show_loading}
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:

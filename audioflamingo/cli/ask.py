@@ -60,6 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
     files, question = files_and_question(arguments.words)
     answerer = Answerer(arguments, as_json=arguments.json)
     if arguments.each:
-        return answerer.each(files, lambda file, heading: answerer.stream([file], question, heading))
+        return answerer.batched(files, question)
     answerer.stream(files, question)
     return 0

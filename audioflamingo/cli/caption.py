@@ -10,6 +10,7 @@ from audioflamingo.cli.arguments import add_generation, add_model
 SUMMARY = "Describe each sound in words."
 EXAMPLES = """\
 flamingo caption street.wav
+flamingo caption street.wav --detail short
 flamingo caption *.wav --json > captions.jsonl
 """
 
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words and options of the verb."""
     parser.usage = "flamingo caption [OPTION...] FILE..."
     parser.add_argument("files", nargs="+", metavar="FILE", help="sound files (- is stdin)")
+    parser.add_argument("--detail", choices=("short", "long"), default="long", help="one sentence, or all (default)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: text, finish_reason, usage, notes")
     add_model(parser)
     add_generation(parser)
@@ -25,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Describe; returns the exit code."""
-    from audioflamingo.prompt import CAPTION_PROMPT
+    from audioflamingo.facts.questions import CAPTIONS
 
+    question = CAPTIONS[arguments.detail]
     answerer = Answerer(arguments, as_json=arguments.json)
-    return answerer.each(arguments.files, lambda file, heading: answerer.stream([file], CAPTION_PROMPT, heading))
+    if len(arguments.files) > 1:
+        return answerer.batched(arguments.files, question)
+    return answerer.each(arguments.files, lambda file, heading: answerer.stream([file], question, heading))

@@ -8,7 +8,7 @@ from typing import Any
 
 from audioflamingo.cli.output import write_json, write_text
 
-SUMMARY = "Show what a model is: size, precision, limits, default options. Its weights are checked but not loaded."
+SUMMARY = "Show what a model is: size, precision, limits, memory, default options. Its weights are checked, not loaded."
 EXAMPLES = """\
 flamingo info nano
 flamingo info ./my-checkpoint --json
@@ -29,7 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(found)
     else:
-        write_text("".join(f"{name:32}{value}\n" for name, value in _flat(found)))
+        lines = _flat(found)
+        width = max(len(name) for name, _ in lines) + 2
+        write_text("".join(f"{name:{width}}{value}\n" for name, value in lines))
     return 0
 
 

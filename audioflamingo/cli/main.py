@@ -15,7 +15,22 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from audioflamingo.cli import ask, caption, chat, extract, info, say, talk, timeline, train, transcribe, world
+from audioflamingo.cli import (
+    ask,
+    bench,
+    caption,
+    catch_interrupts_again,
+    chat,
+    extract,
+    facts,
+    info,
+    say,
+    talk,
+    timeline,
+    train,
+    transcribe,
+    world,
+)
 from audioflamingo.cli.arguments import Parser
 from audioflamingo.cli.output import OutputError, abandon_stdout, report_error, show_progress, write_text
 from audioflamingo.errors import FlamingoError, OptionError
@@ -31,12 +46,14 @@ VERBS: dict[str, ModuleType] = {
     "caption": caption,
     "chat": chat,
     "extract": extract,
+    "facts": facts,
     "say": say,
     "talk": talk,
     "timeline": timeline,
     "info": info,
     "train": train,
     "world": world,
+    "bench": bench,
 }
 """Each module has SUMMARY, EXAMPLES, `add_arguments(parser)` and `run(arguments) -> exit code`."""
 
@@ -89,6 +106,7 @@ def _run(words: list[str]) -> int:
     if verb not in VERBS:
         raise OptionError(f"{verb!r} is not a verb{_hint(verb)}; allowed: {', '.join(VERBS)}. See flamingo --help.")
     module = VERBS[verb]
+    module = (module.part(rest) if hasattr(module, "part") else None) or module  # a verb may have verbs of its own
     parser = Parser(verb, module.SUMMARY, module.EXAMPLES)
     module.add_arguments(parser)
     arguments = parser.parse_words(rest)
@@ -114,3 +132,6 @@ def help_text() -> str:
         f"verbs:\n{verbs}\nexamples:\n{examples}\nEvery verb explains itself: flamingo VERB --help\n"
         "The version: flamingo --version\n"
     )
+
+
+catch_interrupts_again()  # last: from here on, `main` is what is interrupted

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from audioflamingo.cli.wording import told
 from audioflamingo.errors import FlamingoError
 
+SLOW_BYTES = 1_000_000_000
 _CLEAR_LINE = "\r\033[K"
 _DIM, _PLAIN = "\033[2m", "\033[0m"
 
@@ -32,7 +34,7 @@ _progress = _ProgressLine()
 
 def report_error(error: Exception) -> None:
     """One line on stderr, whatever the error's text holds."""
-    _write_line("error", str(error))
+    _write_line("error", told(error))
 
 
 def report_notes(notes: Iterable[str]) -> None:
@@ -51,6 +53,12 @@ def show_progress(text: str) -> None:
     sys.stderr.write((_CLEAR_LINE if _progress.is_shown else "") + line)
     sys.stderr.flush()
     _progress.is_shown = bool(text)
+
+
+def show_loading(done_bytes: int, all_bytes: int) -> None:
+    """Progress of a model that takes a while to load; of a small one nothing is shown."""
+    if all_bytes >= SLOW_BYTES:
+        show_progress(f"loading {done_bytes / 1e9:.1f} of {all_bytes / 1e9:.1f} GB" if done_bytes < all_bytes else "")
 
 
 def write_text(text: str) -> None:

@@ -19,7 +19,8 @@ EXAMPLES = """\
 flamingo say "Hello there." -o hello.wav
 flamingo ask dog.wav "What do you hear?" | flamingo say -o answer.wav
 flamingo say -o - < story.txt | aplay
-flamingo say "Faster, please." --rate 1.3 --voice en-gb-scotland -o fast.wav
+flamingo say "Faster, please." --rate 1.3 --voice slt -o fast.wav
+flamingo say "Good morning." --engine espeak-ng --voice en-gb-scotland -o morning.wav
 flamingo say "Hello." --engine piper --voice en_US-lessac-medium.onnx -o hello.wav
 """
 STDOUT = "-"
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_voice(parser: argparse.ArgumentParser) -> None:
     """`--engine`, `--voice`, `--rate`."""
     parser.add_argument(
-        "--engine", default="espeak-ng", metavar="NAME", help="espeak-ng (default), flite, piper, kokoro, flamingo"
+        "--engine", default="flamingo", metavar="NAME", help="flamingo (default), espeak-ng, flite, piper, kokoro"
     )
     parser.add_argument("--voice", metavar="NAME", help="its name of a voice; for piper, an .onnx file")
     parser.add_argument("--rate", type=number(0.5, 2), default=1.0, metavar="X", help="speed; 1 is the voice's own")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audioflamingo.cli.arguments import add_model, add_temperature, generation_options
+from audioflamingo.cli.arguments import add_model, add_temperature, generation_options, loading_options
 from audioflamingo.cli.output import show_progress, write_json, write_text
 from audioflamingo.cli.say import add_voice, write_wav_file
 from audioflamingo.errors import FlamingoError, OptionError
@@ -96,7 +96,7 @@ def _talk(arguments: argparse.Namespace, *, is_live: bool) -> Talk:
     speaker = open_speaker(arguments.engine, voice=arguments.voice, rate=arguments.rate)
     detector = open_detector(arguments.detector)
     memory = Memory(arguments)
-    return Talk(memory.answer, speaker, detector=detector, on_cut=memory.cut, is_live=is_live)
+    return Talk(memory.answer, speaker, detector=detector, on_cut=memory.cut, prefill=memory.read, is_live=is_live)
 
 
 class Memory:
@@ -106,7 +106,7 @@ class Memory:
         show_progress(f"loading {arguments.model}")
         from audioflamingo.api import load_model
 
-        model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
+        model = load_model(arguments.model, **loading_options(arguments))
         self._model, self._options = model, generation_options(arguments)
         self._chat = model.chat(**self._options)
         self._prompt, self._forgets = arguments.prompt, arguments.forget
@@ -118,6 +118,14 @@ class Memory:
         with self._chat.stream(self._prompt, turn) as stream:
             for delta in stream:
                 yield delta.text
+
+    def read(self, turn: Audio, is_over: bool) -> None:
+        """Read a turn before it is answered: its full windows, or all of it with what came before."""
+        if not is_over:
+            self._model.listen(turn, is_complete=False)
+            return
+        chat = self._model.chat(**self._options) if self._forgets else self._chat.fork()
+        chat.ask(self._prompt, turn, max_new_tokens=1)
 
     def cut(self, heard: str) -> None:
         """Of the last answer only this was heard."""

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List; returns the exit code."""
     answerer = Answerer(arguments, as_json=arguments.json)
-    (sound,) = read_sounds([arguments.file])
+    (sound,) = read_sounds([arguments.file], is_split=True)
     model = answerer.model
     from audioflamingo.timeline import as_table, timeline
 

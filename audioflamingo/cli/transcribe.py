@@ -50,17 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
     if is_split:
         answerer.options.pop("long_audio", None)
         return answerer.each(arguments.files, lambda file, heading: _in_pieces(answerer, file, heading, form))
+    from audioflamingo.prompt import TRANSCRIBE_PROMPT, strip_transcription
 
-    def answer(file: str, heading: str) -> None:
-        answerer.whole(file, lambda model, sound: model.transcribe(sound, **answerer.options), heading)
-
-    return answerer.each(arguments.files, answer)
+    return answerer.batched(arguments.files, TRANSCRIBE_PROMPT, strip_transcription)
 
 
 def _in_pieces(answerer: Answerer, file: str, heading: str, form: str) -> None:
     from audioflamingo.longform import as_srt, as_values, as_vtt, transcribe_long
 
-    (sound,) = read_sounds([file])
+    (sound,) = read_sounds([file], is_split=True)
     transcript = transcribe_long(
         answerer.model,
         sound,

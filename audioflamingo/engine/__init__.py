@@ -1,4 +1,4 @@
-"""From prompts to streamed answers: scheduling, the KV cache, sampling, and the loop that ties them together.
+"""From prompts to streamed answers: scheduling, the paged KV cache, sampling, and the loop that ties them together.
 
-This is the plain path. It stays for good, as the slow twin that every faster path is tested against.
+`engine.engine` is what serves; `engine.plain` is its slow twin, which every faster path is tested against.
 """

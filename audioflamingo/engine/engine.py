@@ -1,27 +1,74 @@
 """The engine: prompts in, streamed deltas out. Each step schedules, runs the model, postprocesses and collects.
 
-Every sequence's tokens are those that it would get alone; what runs beside it changes nothing but the time.
+It lasts: sequences come and go at any step (continuous batching), and what was read and heard is kept for those that
+come later. Every sequence's tokens are those that it would get alone; what runs beside it changes nothing but the time.
+
+All methods may be called from several threads. One step runs at a time, under a lock; a thread that wants the next
+delta of its own either finds it waiting or makes the next step, which serves everybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator
 from collections.abc import Sequence as Rows
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from threading import Lock
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from audioflamingo.engine.kv_cache import KVCache
-from audioflamingo.engine.runner import AudioEmbedder, decode_step, prefill
+from audioflamingo.audio.windows import WINDOW_SAMPLES
+from audioflamingo.engine.answer import Answer
+from audioflamingo.engine.blocks import BlockPool
+from audioflamingo.engine.memory import MemoryExhaustedError
+from audioflamingo.engine.runner import Runner
 from audioflamingo.engine.sampling import Sampler, check_sampling, choose_tokens
-from audioflamingo.engine.scheduler import Limits, Scheduler
+from audioflamingo.engine.scheduler import Chunk, Limits, Scheduler
 from audioflamingo.engine.sequence import Sequence
-from audioflamingo.engine.text import StopStrings
+from audioflamingo.engine.sounds import pieces_of, pieces_of_sound
+from audioflamingo.errors import FlamingoError
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lora import SwitchedAdapter
-from audioflamingo.tokenizer import Incremental, Tokenizer
-from audioflamingo.types import Delta, FinishReason, Prompt, Sampling
+from audioflamingo.tokenizer import Tokenizer
+from audioflamingo.types import Audio, Delta, Prompt, Sampling
+
+Inbox = deque[Delta]
+Errors = Literal["raise", "return"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an engine has done with its present weights, and what it holds.
+
+    Attributes:
+        num_read_tokens: tokens of prompts that were read.
+        num_reused_tokens: tokens that were found in the cache instead.
+        num_encoded_windows: windows of sound that the encoder ran.
+        num_preempted: how often a sequence gave up its share of a full cache.
+        num_held_blocks: blocks of the cache that running sequences hold.
+        num_kept_blocks: blocks that nobody holds and whose content may be found again.
+        num_cache_bytes: size of the cache.
+    """
+
+    num_read_tokens: int
+    num_reused_tokens: int
+    num_encoded_windows: int
+    num_preempted: int
+    num_held_blocks: int
+    num_kept_blocks: int
+    num_cache_bytes: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What belongs to a sequence beside its place in the schedule: its random stream, its text, who waits for it."""
+
+    sampler: Sampler
+    answer: Answer
+    inbox: Inbox
 
 
 class Engine:
@@ -33,112 +80,248 @@ class Engine:
         self.limits = limits or Limits()
         self.adapter: SwitchedAdapter | None = None
         """What `Sampling.use_adapter` switches on; None while the model has none."""
+        self._runner: Runner | None = None  # and its cache: made when the first sequence comes
+        self._scheduler = Scheduler(self.limits, BlockPool(1))
+        self._tasks: dict[Sequence, _Task] = {}
+        self._cancelled: deque[Sequence] = deque()
+        self._inbox: Inbox = deque()  # of sequences that brought none
+        self._numbers = count()
+        self._lock = Lock()
 
-    def generate(self, prompts: Rows[Prompt], samplings: Rows[Sampling]) -> Generator[Delta, None, None]:
-        """Answer prompts as one batch.
+    def generate(
+        self, prompts: Rows[Prompt], samplings: Rows[Sampling], *, errors: Errors = "raise"
+    ) -> Generator[Delta, None, None]:
+        """Answer prompts, together and with whatever else runs.
 
         Args:
             prompts: each at least one token, within the decoder's positions; `audioflamingo.prompt.build` makes them.
             samplings: one a prompt.
+            errors: "raise" ends all with the first error of one; with "return" that one's last delta carries it, and
+                the others go on.
 
         Returns:
             Deltas as they come, those of different prompts mixed, those of one in order; `Delta.index` tells them
-            apart. Closing the generator stops all work and frees the cache.
+            apart. Closing the generator cancels those that are not complete and frees their share of the cache.
 
         Raises:
             OptionError: a sampling option is out of its range; before any work.
         """
-        max_positions = self.model.config.decoder.max_positions
-        sequences = [
-            Sequence(index, prompt, check_sampling(sampling), max_positions)
-            for index, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
-        ]
-        return self._deltas(sequences)
+        requests = list(zip(prompts, map(check_sampling, samplings), strict=True))
+        return self._deltas(requests, errors)
 
-    def _deltas(self, sequences: list[Sequence]) -> Generator[Delta, None, None]:
-        run = _Run(self, sequences)
-        while run.scheduler.has_work:
-            yield from run.step()
+    def add(
+        self, prompt: Prompt, sampling: Sampling, *, index: int | None = None, inbox: Inbox | None = None
+    ) -> Sequence:
+        """Let a prompt wait for its turn.
 
+        Args:
+            prompt: see `generate`.
+            sampling: how its tokens are chosen.
+            index: what its deltas carry; by default a number that no other sequence has.
+            inbox: where its deltas go; without one, `step` returns them.
 
-class _Run:
-    """One call of `generate`: its schedule, cache, sounds, and each sequence's random stream and text."""
+        Raises:
+            OptionError: a sampling option is out of its range.
+            PromptError: sounds and placeholders do not agree.
+        """
+        config = self.model.config
+        pieces = pieces_of(prompt, config.audio_token_id, are_numbered=config.time_rotary is not None)
+        number = next(self._numbers) if index is None else index
+        sequence = Sequence(number, prompt, check_sampling(sampling), config.decoder.max_positions, pieces)
+        sampler = Sampler(sampling, prompt.ids, config.decoder.vocab_size, self.model.device)
+        answer = Answer(self.tokenizer, sequence)
+        with self._lock:
+            self._ready_runner()
+            self._tasks[sequence] = _Task(sampler, answer, self._inbox if inbox is None else inbox)
+            self._scheduler.add(sequence)
+        return sequence
 
-    def __init__(self, engine: Engine, sequences: list[Sequence]) -> None:
-        model = engine.model
-        self.model = model
-        self.adapter = engine.adapter
-        self.eos_ids = engine.tokenizer.eos_ids
-        self.scheduler = Scheduler(sequences, engine.limits)
-        self.cache = KVCache(model.config.decoder, model.dtype, model.device)
-        self.embedder = AudioEmbedder(model, engine.limits.encoder_windows)
-        vocab_size = model.config.decoder.vocab_size
-        self.samplers = [Sampler(one.sampling, one.prompt.ids, vocab_size, model.device) for one in sequences]
-        self.answers = [_Answer(Incremental(engine.tokenizer), StopStrings(one.sampling.stop)) for one in sequences]
-
-    @torch.inference_mode()  # here and not around the generator, whose caller it would leak to
     def step(self) -> list[Delta]:
-        """One prefill of newly admitted sequences or one decode step of all running ones; returns what came."""
-        admitted = self.scheduler.admit()
-        logits = self._prefill(admitted) if admitted else self._decode()
-        sequences = admitted or self.scheduler.running
-        tokens = choose_tokens(logits, [self.samplers[one.index] for one in sequences])
-        deltas = [self._accept(sequence, token) for sequence, token in zip(sequences, tokens, strict=True)]
-        if any(sequence.is_finished for sequence in sequences):
-            self.cache.keep_rows(self.scheduler.retire())
+        """Read what there is to read and write one token of every answer; returns what came for no other inbox."""
+        with self._lock:
+            self._step()
+            deltas = list(self._inbox)
+            self._inbox.clear()
+        self._sweep()
         return deltas
 
-    def _prefill(self, admitted: list[Sequence]) -> Tensor:
-        prompts = [sequence.prompt for sequence in admitted]
-        self.embedder.add(audio for prompt in prompts for audio in prompt.audios)
-        with self._adapted(admitted, [prompt.num_tokens for prompt in prompts]):
-            logits = prefill(self.model, self.cache, prompts, self.embedder)
-        self.embedder.keep(set().union(*(sequence.audio_keys for sequence in self.scheduler.waiting)))
-        return logits
+    def cancel(self, sequence: Sequence) -> None:
+        """Stop work on a sequence and free its share of the cache, now or at the end of the running step."""
+        if not sequence.is_finished:
+            sequence.is_cancelled = True
+            self._cancelled.append(sequence)
+            self._sweep()
 
-    def _decode(self) -> Tensor:
-        running = self.scheduler.running
-        with self._adapted(running, [1] * len(running)):
-            return decode_step(self.model, self.cache, [sequence.last_token for sequence in running])
+    @property
+    def has_work(self) -> bool:
+        """Whether any sequence waits or runs."""
+        return bool(self._tasks)
 
-    def _adapted(self, sequences: list[Sequence], lengths: list[int]) -> AbstractContextManager[None]:
-        is_on = [sequence.sampling.use_adapter for sequence in sequences]
-        if self.adapter is None:
-            assert not any(is_on), "an adapter is switched on that was never read"
-            return nullcontext()
-        return self.adapter.on(lengths, is_on)
+    @property
+    def counts(self) -> Counts:
+        """What was done so far, and what is held now."""
+        scheduler, runner = self._scheduler, self._runner
+        return Counts(
+            num_read_tokens=scheduler.num_read,
+            num_reused_tokens=scheduler.num_reused,
+            num_encoded_windows=runner.embeddings.num_encoded if runner else 0,
+            num_preempted=scheduler.num_preempted,
+            num_held_blocks=scheduler.pool.num_held,
+            num_kept_blocks=scheduler.pool.num_kept,
+            num_cache_bytes=runner.cache.num_bytes if runner else 0,
+        )
 
-    def _accept(self, sequence: Sequence, token: int) -> Delta:
-        """Append a token to its sequence, decide whether that ends it, and take its text."""
-        sequence.generated.append(token)
-        answer = self.answers[sequence.index]
-        is_end = token in self.eos_ids
-        text = "" if is_end else answer.feed(token)
-        sequence.finish_reason = self._finish_reason(sequence, is_end)
+    def listen(self, audio: Audio, *, is_complete: bool = True) -> int:
+        """Encode a sound ahead of time, so that a prompt with it finds its embeddings ready.
+
+        Args:
+            audio: the sound so far.
+            is_complete: whether no more of it will come; otherwise only its full windows are encoded.
+
+        Returns:
+            How many windows were encoded, and not known before.
+        """
+        pieces = pieces_of_sound(audio, are_numbered=self.model.config.time_rotary is not None)
+        with self._lock, torch.inference_mode():
+            embeddings = self._ready_runner().embeddings
+            num_before = embeddings.num_encoded
+            embeddings.of(piece for piece in pieces if is_complete or len(piece.samples) == WINDOW_SAMPLES)
+            return embeddings.num_encoded - num_before
+
+    def _deltas(self, requests: list[tuple[Prompt, Sampling]], errors: Errors) -> Generator[Delta, None, None]:
+        inbox: Inbox = deque()
+        own: list[Sequence] = []
+        try:
+            for index, (prompt, sampling) in enumerate(requests):
+                try:
+                    own.append(self.add(prompt, sampling, index=index, inbox=inbox))
+                except FlamingoError as error:
+                    inbox.append(Delta(index, "", (), "error", error=error))
+            while inbox or not all(sequence.is_finished for sequence in own):
+                if not inbox:
+                    self._step_for(inbox)
+                while inbox:
+                    delta = inbox.popleft()
+                    if delta.error is not None and errors == "raise":
+                        raise delta.error
+                    yield delta
+        finally:
+            for sequence in own:
+                self.cancel(sequence)
+
+    def _step_for(self, inbox: Inbox) -> None:
+        """Make a step, unless another thread's has filled the inbox while this one waited for its turn."""
+        with self._lock:
+            if not inbox:
+                self._step()
+        self._sweep()
+
+    @torch.inference_mode()  # here and not around the generator, whose caller it would leak to
+    def _step(self) -> None:
+        """Schedule, run, postprocess, collect. The lock is held."""
+        if not self._tasks:
+            return
+        runner = self._ready_runner()
+        plan = self._scheduler.plan()
+        for sequence, error in plan.failed:
+            self._fail(sequence, error)
+        self._make_room(runner)
+        self._run(plan.reading, runner.read)
+        writing = [chunk for chunk in plan.writing if not chunk.sequence.is_finished]
+        if writing and self._are_plain_greedy(writing) and runner.can_write_ahead(writing):
+            goes_on = self._scheduler.can_go_on(plan)
+            self._run(writing, lambda some: runner.write_greedily(some, goes_on=goes_on and len(some) == len(writing)))
+        else:
+            self._run(writing, runner.write)
+
+    def _are_plain_greedy(self, chunks: list[Chunk]) -> bool:
+        return all(self._tasks[chunk.sequence].sampler.is_plain_greedy for chunk in chunks)
+
+    def _run(self, chunks: list[Chunk], run: Callable[[list[Chunk]], Tensor | list[int]]) -> None:
+        """Run chunks and take the tokens that follow; where memory runs out, halves of them, and at last one fails.
+
+        `run` gives (B, V) logits after those chunks that are their sequence's last, or the tokens themselves.
+        """
+        chunks = [chunk for chunk in chunks if not chunk.sequence.is_finished]
+        if not chunks:
+            return
+        try:
+            found = run(chunks)
+        except MemoryExhaustedError as error:
+            if len(chunks) == 1:
+                self._fail(chunks[0].sequence, error)
+                return
+            middle = len(chunks) // 2
+            self._run(chunks[:middle], run)
+            self._run(chunks[middle:], run)
+            return
+        ended = [chunk.sequence for chunk in chunks if chunk.is_last]
+        for chunk in chunks:
+            self._scheduler.computed(chunk)
+        samplers = [self._tasks[sequence].sampler for sequence in ended]
+        self._accept(ended, choose_tokens(found, samplers) if isinstance(found, Tensor) else found)
+
+    def _accept(self, sequences: list[Sequence], tokens: Rows[int | FlamingoError]) -> None:
+        """Add a token to each answer and hand on what that adds to its text."""
+        for sequence, token in zip(sequences, tokens, strict=True):
+            if sequence.is_cancelled:
+                continue
+            if isinstance(token, FlamingoError):
+                self._fail(sequence, token)
+            else:
+                self._deliver(sequence, self._tasks[sequence].answer.accept(token))
+
+    def _fail(self, sequence: Sequence, error: FlamingoError) -> None:
+        if not sequence.is_finished:
+            self._deliver(sequence, sequence.fail(error))
+
+    def _deliver(self, sequence: Sequence, delta: Delta) -> None:
+        self._tasks[sequence].inbox.append(delta)
         if sequence.is_finished:
-            text += answer.flush()
-            if answer.stops.is_hit:  # the flush itself may have completed one
-                sequence.finish_reason = "stop_string"
-        return sequence.delta(text, num_new_tokens=1)
+            self._drop(sequence)
 
-    def _finish_reason(self, sequence: Sequence, is_end: bool) -> FinishReason | None:
-        if self.answers[sequence.index].stops.is_hit:
-            return "stop_string"
-        if is_end:
-            return "stop"
-        is_full = sequence.num_tokens >= sequence.max_tokens
-        return "length" if is_full else None
+    def _drop(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        del self._tasks[sequence]
 
+    def _make_room(self, runner: Runner) -> None:
+        """Enlarge the cache to what the schedule uses, or fail those for whom there is no memory."""
+        pool, num_blocks = self._scheduler.pool, runner.cache.num_blocks
+        if pool.num_blocks <= num_blocks:
+            return
+        try:
+            runner.grow(pool.num_blocks)
+        except MemoryExhaustedError as error:
+            for sequence in [one for one in self._scheduler.running if max(one.blocks) >= num_blocks]:
+                self._fail(sequence, error)
+            pool.shrink(num_blocks)
 
-class _Answer:
-    """Text of one answer: tokens to whole characters, and those past the stop strings."""
+    def _sweep(self) -> None:
+        """Drop the cancelled sequences, unless a step is running, whose end does it.
 
-    def __init__(self, incremental: Incremental, stops: StopStrings) -> None:
-        self.stops = stops
-        self._incremental = incremental
+        It never waits for the lock: a forgotten generator may be closed by the collector in the middle of a step.
+        """
+        while self._cancelled and self._lock.acquire(blocking=False):
+            try:
+                while self._cancelled:
+                    sequence = self._cancelled.popleft()
+                    if sequence in self._tasks:
+                        self._drop(sequence)
+            finally:
+                self._lock.release()
 
-    def feed(self, token: int) -> str:
-        return self.stops.feed(self._incremental.push((token,)))
-
-    def flush(self) -> str:
-        return self.stops.feed(self._incremental.flush()) + self.stops.flush()
+    def _ready_runner(self) -> Runner:
+        """The runner; a new one, its cache empty, where there is none or the weights are no longer the same."""
+        if self._runner is None or (not self._tasks and not self._runner.is_current):
+            self._runner = None  # first, so that there is never room for two
+            self._runner = Runner(self.model, self.limits)
+            pool = BlockPool(
+                self._runner.cache.num_blocks,
+                most=self._runner.most_blocks,
+                in_one_piece=self.model.device.type == "cpu",
+            )
+            self._scheduler = Scheduler(self.limits.on(self.model.device.type), pool)
+        if self._runner.adapter is not self.adapter:
+            self._scheduler.pool.forget()  # what was read with the other one
+            self._runner.adapter = self.adapter
+        return self._runner

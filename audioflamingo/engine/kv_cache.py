@@ -1,7 +1,7 @@
-"""The KV cache of one batch: contiguous, one row a sequence, every row with a length of its own.
+"""The paged KV cache: blocks of positions that any sequence may hold, and what one decode step says of them.
 
-Shapes: B rows, L layers, Hkv key heads, G query heads that share one, T capacity in positions, Dh head width.
-Rows start at position 0 and are padded on the right; what lies beyond a row's length is masked.
+Shapes: B sequences, L layers, Hkv key heads, Dh head width. A slot is one position's place in the cache:
+block * BLOCK_TOKENS + offset. Which sequence holds which block is the business of `engine.blocks`.
 """
 
 from __future__ import annotations
@@ -9,120 +9,127 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from audioflamingo.config import DecoderConfig
-from audioflamingo.model.attention import Packing, attend, scaled_dot_product
+from audioflamingo.engine.blocks import BLOCK_TOKENS, SCRATCH_BLOCK
 
-CAPACITY_STEP = 256  # the cache grows in steps, so that a short answer does not pay for the longest one allowed
+__all__ = ["BLOCK_TOKENS", "SCRATCH_BLOCK", "DecodeBatch", "PagedCache"]
 
 
-class KVCache:
-    """Keys and values of the running sequences."""
+class PagedCache:
+    """Keys and values of all blocks.
 
-    def __init__(self, config: DecoderConfig, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (0, config.num_kv_heads, 0, config.head_dim)
-        self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self.lengths: list[int] = []
+    Attributes:
+        keys: for each layer (num_blocks * BLOCK_TOKENS, Hkv, Dh), one row a slot.
+        values: likewise.
+    """
+
+    def __init__(self, config: DecoderConfig, dtype: torch.dtype, device: torch.device, num_blocks: int) -> None:
+        self._sizes = (config.num_kv_heads, config.head_dim)
+        # Zeros, not empty memory: a masked NaN would poison a weighted sum.
+        self._like = torch.zeros(0, dtype=dtype, device=device)
+        self._pairs = [self._new(num_blocks) for _ in range(config.num_layers)]
+        self._name_halves()
 
     @property
-    def num_rows(self) -> int:
-        """B."""
-        return len(self.lengths)
+    def num_blocks(self) -> int:
+        """Blocks, the scratch block included."""
+        return self.keys[0].shape[0] // BLOCK_TOKENS
 
     @property
-    def capacity(self) -> int:
-        """T, positions that a row has room for."""
-        return self.keys[0].shape[2]
+    def num_slots(self) -> int:
+        """Positions that it has room for, the scratch block's included."""
+        return self.keys[0].shape[0]
 
     @property
     def device(self) -> torch.device:
         """Where it lies."""
         return self.keys[0].device
 
-    def add_rows(self, lengths: Sequence[int]) -> int:
-        """Make room for new rows that will hold `lengths` positions each; returns the first one's index."""
-        first_row = self.num_rows
-        self.lengths.extend(lengths)
-        self._resize(self.num_rows, max(self.lengths) + 1)
-        return first_row
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(pair.numel() * pair.element_size() for pair in self._pairs)
 
-    def keep_rows(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, which keep their order."""
-        if list(rows) == list(range(self.num_rows)):
-            return
-        index = torch.tensor(rows, dtype=torch.int64, device=self.device)
-        self.keys = [layer[index] for layer in self.keys]
-        self.values = [layer[index] for layer in self.values]
-        self.lengths = [self.lengths[row] for row in rows]
+    def pair(self, layer_index: int) -> Tensor:
+        """(2, slots, Hkv, Dh): a layer's keys and values in one tensor."""
+        return self._pairs[layer_index]
 
-    def grow(self) -> None:
-        """Lengthen every row by the position that the coming decode step writes."""
-        self.lengths = [length + 1 for length in self.lengths]
-        self._resize(self.num_rows, max(self.lengths))
+    def grow(self, num_blocks: int) -> None:
+        """Make room for more blocks; what is stored stays, at another address."""
+        for index, pair in enumerate(self._pairs):
+            larger = self._new(num_blocks)
+            larger[:, : pair.shape[1]] = pair
+            self._pairs[index] = larger
+        self._name_halves()
 
-    def _resize(self, num_rows: int, num_positions: int) -> None:
-        capacity = max(self.capacity, -(-num_positions // CAPACITY_STEP) * CAPACITY_STEP)
-        if (num_rows, capacity) != (self.keys[0].shape[0], self.capacity):
-            self.keys = [_enlarged(layer, num_rows, capacity) for layer in self.keys]
-            self.values = [_enlarged(layer, num_rows, capacity) for layer in self.values]
+    def write(self, layer_index: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store (N, Hkv, Dh) keys and values at (N,) slots."""
+        self.keys[layer_index].index_copy_(0, slots, keys)
+        self.values[layer_index].index_copy_(0, slots, values)
+
+    def _new(self, num_blocks: int) -> Tensor:
+        """(2, slots, Hkv, Dh) of zeros. On a CPU the heads lie apart, which is how they are read there, one by one."""
+        num_slots, (num_heads, head_dim) = num_blocks * BLOCK_TOKENS, self._sizes
+        if self._like.is_cuda:
+            return self._like.new_zeros((2, num_slots, num_heads, head_dim))
+        num_bytes = 2 * num_heads * num_slots * head_dim * self._like.element_size()
+        untouched = torch.from_numpy(
+            np.zeros(num_bytes, np.uint8)
+        )  # the system gives memory page by page, when written
+        return untouched.view(self._like.dtype).view(2, num_heads, num_slots, head_dim).transpose(1, 2)
+
+    def _name_halves(self) -> None:
+        self.keys = [pair[0] for pair in self._pairs]
+        self.values = [pair[1] for pair in self._pairs]
 
 
-def _enlarged(layer: Tensor, num_rows: int, capacity: int) -> Tensor:
-    # Zeros, not empty memory: a masked NaN would still poison the weighted sum.
-    larger = layer.new_zeros((num_rows, layer.shape[1], capacity, layer.shape[3]))
-    larger[: layer.shape[0], :, : layer.shape[2]] = layer
-    return larger
+def bytes_per_block(config: DecoderConfig, dtype: torch.dtype) -> int:
+    """Memory of one block, all layers, keys and values."""
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * BLOCK_TOKENS * dtype.itemsize
 
 
 @dataclass(frozen=True)
-class PrefillContext:
-    """Whole prompts, packed: they attend to themselves, and their keys and values are written to new rows."""
+class DecodeBatch:
+    """One new token for each of B sequences, as the device sees it.
 
-    cache: KVCache
-    first_row: int
-    packing: Packing
+    Attributes:
+        tokens: (B,) int64 ids.
+        positions: (B,) int64, 0-based position of each new token.
+        block_tables: (B, most blocks) int32 numbers of each sequence's blocks, in order, padded with the scratch block.
+        lengths: (B,) int32 positions that a sequence attends to, the new one included.
+        slots: (B,) int64, where each new token's key and value go.
+    """
 
-    def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See `AttentionContext`."""
-        self._write(self.cache.keys[layer_index], key)
-        self._write(self.cache.values[layer_index], value)
-        return attend(query, key, value, self.packing, causal=True)
+    tokens: Tensor
+    positions: Tensor
+    block_tables: Tensor
+    lengths: Tensor
+    slots: Tensor
 
-    def _write(self, layer: Tensor, new: Tensor) -> None:
-        for row, part in enumerate(torch.split(new, list(self.packing.lengths)), start=self.first_row):
-            layer[row, :, : part.shape[0]] = part.transpose(0, 1)
+    @classmethod
+    def of(cls, tokens: Sequence[int], tables: Sequence[Sequence[int]], lengths: Sequence[int], device: torch.device
+           ) -> DecodeBatch:  # fmt: skip
+        """A batch from plain lists: tokens, block numbers of each sequence, and its positions with the new one."""
+        widest = max(len(table) for table in tables)
+        padded = [[*table, *[SCRATCH_BLOCK] * (widest - len(table))] for table in tables]
+        positions = [length - 1 for length in lengths]
+        slots = [
+            table[position // BLOCK_TOKENS] * BLOCK_TOKENS + position % BLOCK_TOKENS
+            for table, position in zip(tables, positions, strict=True)
+        ]
+        return cls(
+            tokens=torch.tensor(tokens, dtype=torch.int64, device=device),
+            positions=torch.tensor(positions, dtype=torch.int64, device=device),
+            block_tables=torch.tensor(padded, dtype=torch.int32, device=device),
+            lengths=torch.tensor(lengths, dtype=torch.int32, device=device),
+            slots=torch.tensor(slots, dtype=torch.int64, device=device),
+        )
 
-
-class DecodeContext:
-    """One new token a row: its key and value go to the row's last position, and it attends to the whole row."""
-
-    def __init__(self, cache: KVCache) -> None:
-        self._cache = cache
-        self._longest = max(cache.lengths)
-        self._is_uniform = min(cache.lengths) == self._longest
-        self._mask: Tensor | None = None
-        self.positions = torch.tensor([length - 1 for length in cache.lengths], device=cache.device)
-        """(B,) int64 position of each new token."""
-        if not self._is_uniform:
-            self._rows = torch.arange(cache.num_rows, device=cache.device)
-            visible = torch.arange(self._longest, device=cache.device) <= self.positions[:, None]
-            self._mask = visible[:, None, None]
-
-    def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See `AttentionContext`; N is B here."""
-        keys, values = self._cache.keys[layer_index], self._cache.values[layer_index]
-        self._write(keys, key)
-        self._write(values, value)
-        # Queries that share a key head stand where a sequence's queries would: no key is ever repeated in memory.
-        grouped = query.view(query.shape[0], keys.shape[1], -1, query.shape[2])
-        seen = keys.narrow(2, 0, self._longest), values.narrow(2, 0, self._longest)
-        return scaled_dot_product(grouped, *seen, mask=self._mask).flatten(1, 2)
-
-    def _write(self, layer: Tensor, new: Tensor) -> None:
-        if self._is_uniform:
-            layer.select(2, self._longest - 1).copy_(new)
-        else:
-            layer[self._rows, :, self.positions] = new
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return self.tokens.shape[0]

@@ -1,4 +1,4 @@
-"""Memory that runs out becomes an error for users that says what to lower."""
+"""How much memory the KV cache takes; and memory that runs out becomes an error that says what to lower."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from contextlib import contextmanager
 
 import torch
 
+from audioflamingo.config import DecoderConfig
+from audioflamingo.engine.blocks import num_blocks_for
+from audioflamingo.engine.kv_cache import bytes_per_block
+from audioflamingo.engine.scheduler import Limits
 from audioflamingo.errors import FlamingoError
+
+CPU_CACHE_BYTES = 256 << 20  # at first; only what is used is taken from the system
+GPU_SHARE = 0.9  # of the memory that is free once the weights are there
+GPU_RESERVE_BYTES = 2 << 30  # activations of a prefill and of the encoder
 
 # How torch's allocator for the CPU words it, on Linux and macOS, and on Windows; it has no class of its own for it.
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory")
@@ -43,3 +51,25 @@ def _is_exhaustion(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(message in str(error) for message in _CPU_MESSAGES)
+
+
+def cache_blocks(config: DecoderConfig, dtype: torch.dtype, device: torch.device, limits: Limits) -> tuple[int, int]:
+    """Blocks that a cache begins with, and the most that it may have, the scratch block included.
+
+    On a GPU the two are the same, because captured graphs hold its address.
+
+    Raises:
+        MemoryExhaustedError: a GPU has no room for a single block.
+    """
+    most = 1 + num_blocks_for(limits.max_cache_tokens)
+    size = bytes_per_block(config, dtype)
+    if device.type == "cpu":
+        return min(most, max(2, CPU_CACHE_BYTES // size)), most
+    free, _ = torch.cuda.mem_get_info(device)
+    fitting = int(free * GPU_SHARE - GPU_RESERVE_BYTES) // size
+    if fitting < 2:
+        raise MemoryExhaustedError(
+            f"{device} has {free >> 20:,} MB free beside the weights, too little for a KV cache; load the model with "
+            "quantize='int4', or on another device"
+        )
+    return min(most, fitting), min(most, fitting)

@@ -19,6 +19,7 @@ GENERATION_CONFIG = "generation_config.json"
 PROCESSOR_CONFIG = "processor_config.json"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_AUDIO_S = 3_600
+MAX_CHOICES = 4_096
 REFERENCE_TOP_K = 50  # what transformers samples from where a checkpoint asks for sampling and does not say
 
 
@@ -41,6 +42,7 @@ class Options:
         think: reason before the answer; the reasoning comes apart from it, as `thoughts`.
         max_thought_tokens: most tokens of reasoning; None is half of `max_new_tokens`.
         schema: what the answer's JSON must keep to: a JSON schema as a dict or text, or a pydantic class.
+        choices: texts of which the answer is exactly one; none given leaves it free.
     """
 
     max_new_tokens: int = MAX_NEW_TOKENS
@@ -57,6 +59,12 @@ class Options:
     think: bool = False
     max_thought_tokens: int | None = None
     schema: str | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def constraint(self) -> str | tuple[str, ...] | None:
+        """What the answer must keep to: a schema's text, or choices, or nothing."""
+        return self.schema or self.choices or None
 
     @property
     def thought_budget(self) -> int:
@@ -90,15 +98,16 @@ class Options:
         options = replace(self, **{name: _checked(name, value) for name, value in given.items()})
         check_sampling(options.sampling)
         _check_ranges(options)
+        _check_choices(options)
         return options
 
 
 def _checked(name: str, value: Any) -> Any:
     """The value in the type of its option."""
-    if name == "stop":
-        stops = (value,) if isinstance(value, str) else value
-        is_right, kind = isinstance(stops, list | tuple) and all(isinstance(one, str) for one in stops), "strings"
-        value = tuple(stops) if is_right else stops
+    if name in ("stop", "choices"):
+        texts = (value,) if isinstance(value, str) and name == "stop" else value
+        is_right, kind = isinstance(texts, list | tuple) and all(isinstance(one, str) for one in texts), "strings"
+        value = tuple(texts) if is_right else texts
     elif name == "think":
         is_right, kind = isinstance(value, bool), "True or False"
     elif name == "max_thought_tokens" and value is None:
@@ -121,6 +130,16 @@ def _checked(name: str, value: Any) -> Any:
 
 def _one_of(literal: Any) -> str:
     return "one of " + ", ".join(map(repr, get_args(literal)))
+
+
+def _check_choices(options: Options) -> None:
+    choices = options.choices
+    if len(set(choices)) < len(choices) or not all(choices) or len(choices) > MAX_CHOICES:
+        raise OptionError(
+            f"choices are {len(choices)} texts, allowed: up to {MAX_CHOICES:,}, none of them empty or there twice"
+        )
+    if choices and options.schema:
+        raise OptionError("schema and choices both say what the answer must be, allowed: one of them")
 
 
 def _check_ranges(options: Options) -> None:

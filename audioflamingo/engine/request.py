@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from audioflamingo.audio import limit
 from audioflamingo.engine.options import Options
-from audioflamingo.errors import PromptError
+from audioflamingo.errors import FlamingoError, PromptError
 from audioflamingo.prompt import ChatTemplate, build
 from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.types import Audio, Delta, FinishReason, Message, Prompt, Reply, Sampling, Usage
@@ -157,14 +157,18 @@ def collect(
     places: Rows[tuple[int, int]],
     deltas: Iterable[Delta],
     tidy: Callable[[str], str] = str,
-) -> list[Reply]:
-    """Whole answers, one a request; `tidy` is applied to the answer of each part."""
+) -> list[Reply | FlamingoError]:
+    """Whole answers, one a request, or why there is none; `tidy` is applied to the answer of each part."""
     of_part: dict[tuple[int, int], list[Delta]] = {place: [] for place in places}
     for delta in deltas:
         of_part[places[delta.index]].append(delta)
-    replies = []
+    replies: list[Reply | FlamingoError] = []
     for number, request in enumerate(requests):
         parts = [of_part[number, part] for part in range(len(request.parts))]
+        failed = next((answer[-1].error for answer in parts if answer[-1].error is not None), None)
+        if failed is not None:
+            replies.append(failed)
+            continue
         texts = (
             part.heading + tidy("".join(delta.text for delta in answer))
             for part, answer in zip(request.parts, parts, strict=True)

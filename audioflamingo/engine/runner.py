@@ -1,120 +1,220 @@
-"""What the engine asks of the model: embed sounds, prefill prompts, and decode one step. Nothing else touches weights.
+"""What the engine asks of the model: to read chunks of prompts, and to write the next token of every answer.
 
-Shapes: B sequences, W windows, A audio tokens, N packed tokens, D decoder width, V vocabulary.
+Shapes: B sequences, A audio tokens, N packed tokens, D decoder width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as Rows
+from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from audioflamingo.audio import log_mel_batch, num_audio_tokens, split_windows
-from audioflamingo.config import HOP_SAMPLES
-from audioflamingo.engine.kv_cache import DecodeContext, KVCache, PrefillContext
-from audioflamingo.engine.memory import memory_errors_told
-from audioflamingo.model.attention import Packing
-from audioflamingo.model.costs import encoder_flops, prefill_flops
+from audioflamingo.engine.ahead import GraphWriter
+from audioflamingo.engine.contexts import ChunkContext, PagedDecodeContext, RunDecodeContext
+from audioflamingo.engine.embeddings import WindowEmbeddings
+from audioflamingo.engine.kv_cache import DecodeBatch, PagedCache
+from audioflamingo.engine.memory import cache_blocks, memory_errors_told
+from audioflamingo.engine.prompt_graphs import GraphPrefill
+from audioflamingo.engine.scheduler import Chunk, Limits
+from audioflamingo.engine.sequence import Sequence
+from audioflamingo.model.costs import prefill_flops
+from audioflamingo.model.decoder import fuse_projections
 from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.lean import LeanDecoder
+from audioflamingo.model.lora import SwitchedAdapter
 from audioflamingo.model.threads import threads_for
-from audioflamingo.types import Audio, Prompt
-
-Samples = npt.NDArray[np.float32]
 
 
-class AudioEmbedder:
-    """Decoder embeddings of sounds, computed once for equal sounds."""
+class Runner:
+    """A model with its cache, and the embeddings of what it heard.
 
-    def __init__(self, model: Flamingo, windows_at_once: int) -> None:
-        self._model = model
-        self._windows_at_once = windows_at_once
-        self._cache: dict[str, Tensor] = {}
-        self._nothing = torch.empty((0, model.config.decoder.width), dtype=model.dtype, device=model.device)
-
-    def add(self, audios: Iterable[Audio]) -> None:
-        """Embed the sounds that were not embedded before, windows of several sounds together."""
-        new = list({audio.key: audio for audio in audios if audio.key not in self._cache}.values())
-        if not new:
-            return
-        windows = [audible_windows(audio.samples) for audio in new]
-        flat = [window for many in windows for window in many]
-        numbers = [number for many in windows for number in range(len(many))]
-        rows = iter(encode_windows(self._model, flat, self._windows_at_once, project=True, numbers=numbers))
-        for audio, many in zip(new, windows, strict=True):
-            parts = [next(rows) for _ in many]
-            self._cache[audio.key] = torch.cat(parts) if parts else self._nothing
-
-    def keep(self, keys: set[str]) -> None:
-        """Forget all sounds but these."""
-        self._cache = {key: value for key, value in self._cache.items() if key in keys}
-
-    def of_prompt(self, prompt: Prompt) -> list[Tensor]:
-        """Embeddings (A, D) for each span of the prompt, in order."""
-        return [self._cache[prompt.audios[span.audio_index].key] for span in prompt.spans]
-
-
-def audible_windows(samples: Samples) -> list[Samples]:
-    """The 30 s windows of (N,) samples, without a last one that is too short for an audio token."""
-    return [window for window in split_windows(samples) if num_audio_tokens(len(window))]
-
-
-def encode_windows(
-    model: Flamingo,
-    windows: Sequence[Samples],
-    windows_at_once: int,
-    *,
-    project: bool,
-    numbers: Sequence[int] | None = None,
-) -> list[Tensor]:
-    """Features (A, width) of each window, of the encoder's width, or of the decoder's where projected.
-
-    `numbers` are those of the windows within their sounds; None means that all are of one sound.
+    Attributes:
+        cache: keys and values; allocated here.
+        most_blocks: to which the cache can grow.
+        embeddings: windows of sound, kept by content.
+        adapter: what `Sampling.use_adapter` switches on.
     """
-    run = model.embed_audio if project else model.encode
-    numbers = range(len(windows)) if numbers is None else numbers
-    features: list[Tensor] = []
-    for start in range(0, len(windows), windows_at_once):
-        some = windows[start : start + windows_at_once]
-        num_encoder_frames = (-(-len(window) // (2 * HOP_SAMPLES)) for window in some)
+
+    def __init__(self, model: Flamingo, limits: Limits) -> None:
+        self._model = model
+        self.adapter: SwitchedAdapter | None = None
+        fuse_projections(model)
+        config = model.config.decoder
+        num_blocks, self.most_blocks = cache_blocks(config, model.dtype, model.device, limits)
+        with memory_errors_told(f"for a KV cache of {num_blocks:,} blocks", model.device):
+            self.cache = PagedCache(config, model.dtype, model.device, num_blocks)
+        self.embeddings = WindowEmbeddings(
+            model, windows_at_once=limits.encoder_windows, most_bytes=limits.embedding_bytes
+        )
+        self._lean = LeanDecoder.of(model.decoder)
+        self._graphs = graph_writer(model, self.cache)
+        self._prefill = GraphPrefill(model, self.cache) if model.device.type == "cuda" else None
+        self._fingerprint = _fingerprint(model)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the weights are those that wrote what is in the cache, at the same place."""
+        return self._fingerprint == _fingerprint(self._model)
+
+    def grow(self, num_blocks: int) -> None:
+        """Enlarge the cache.
+
+        Raises:
+            MemoryExhaustedError: there is no room for it; what is stored stays.
+        """
+        with memory_errors_told(f"for a KV cache of {num_blocks:,} blocks", self._model.device):
+            self.cache.grow(num_blocks)
+
+    def read(self, chunks: Rows[Chunk]) -> Tensor:
+        """Run chunks of prompts; returns (B, V) logits after those that are their sequence's last."""
+        sounds = self.embeddings.of(piece for chunk in chunks for piece in chunk.pieces)
+        sequences = [chunk.sequence for chunk in chunks]
+        with self._adapted(sequences, [chunk.num_tokens for chunk in chunks]):
+            prefill = None if _any_adapted(chunks) else self._prefill
+            hidden = read_chunks(self._model, self.cache, chunks, sounds, prefill)
+        ended = [chunk.sequence for chunk in chunks if chunk.is_last]
+        with self._adapted(ended, [1] * len(ended)):
+            return self._model.logits(hidden)
+
+    def can_write_ahead(self, chunks: Rows[Chunk]) -> bool:
+        """Whether `write_greedily` can do these."""
+        return self._graphs is not None and not _any_adapted(chunks)
+
+    def write_greedily(self, chunks: Rows[Chunk], *, goes_on: bool) -> list[int]:
+        """The same as `write` and its largest logits; the next step is begun before these are known, if one follows."""
+        assert self._graphs is not None
+        with memory_errors_told(_writing(chunks), self._model.device):
+            return self._graphs.tokens(chunks, goes_on=goes_on)
+
+    def write(self, chunks: Rows[Chunk]) -> Tensor:
+        """Run one decode step, a token of each answer; returns (B, V) logits."""
+        sequences = [chunk.sequence for chunk in chunks]
+        longest = max(chunk.end for chunk in chunks)
+        flops = len(sequences) * prefill_flops(self._model.config.decoder, 1, num_cached_tokens=longest)
         with (
-            memory_errors_told(f"listening to {len(some)} windows of sound", model.device),
-            threads_for(encoder_flops(model.config.encoder, num_encoder_frames), model.device),
+            memory_errors_told(_writing(chunks), self._model.device),
+            threads_for(flops, self._model.device, is_step=True),
+            self._adapted(sequences, [1] * len(sequences)),
         ):
-            mel, num_mel_frames = log_mel_batch(some, model.device)
-            packed, num_audio_tokens = run(mel, list(num_mel_frames), numbers[start : start + windows_at_once])
-        features.extend(torch.split(packed, num_audio_tokens))
-    return features
+            return self._write(chunks, sequences)
+
+    def _write(self, chunks: Rows[Chunk], sequences: list[Sequence]) -> Tensor:
+        is_adapted = _any_adapted(chunks)
+        if self._graphs is not None and not is_adapted:
+            return self._graphs.logits(chunks)
+        if self._model.device.type == "cpu":
+            return decode_in_place(self._model, None if is_adapted else self._lean, self.cache, sequences)
+        batch = DecodeBatch.of(
+            [one.last_token for one in sequences],
+            [one.blocks for one in sequences],
+            [one.num_tokens for one in sequences],
+            self._model.device,
+        )
+        return decode_step(self._model, self.cache, batch)
+
+    def _adapted(self, sequences: Rows[Sequence], lengths: list[int]) -> AbstractContextManager[None]:
+        is_on = [sequence.sampling.use_adapter for sequence in sequences]
+        if self.adapter is None:
+            assert not any(is_on), "an adapter is switched on that was never read"
+            return nullcontext()
+        return self.adapter.on(lengths, is_on)
 
 
-def prefill(model: Flamingo, cache: KVCache, prompts: Sequence[Prompt], embedder: AudioEmbedder) -> Tensor:
-    """Run whole prompts into new rows of the cache; returns (B, V) logits of each one's next token."""
-    num_tokens = sum(prompt.num_tokens for prompt in prompts)
-    work = f"reading {num_tokens:,} tokens of {len(prompts)} prompts"
-    flops = sum(prefill_flops(model.config.decoder, prompt.num_tokens) for prompt in prompts)
+def graph_writer(model: Flamingo, cache: PagedCache) -> GraphWriter | None:
+    """What writes by captured graphs, on a GPU."""
+    return GraphWriter(model, cache) if cache.device.type == "cuda" else None
+
+
+def _any_adapted(chunks: Rows[Chunk]) -> bool:
+    return any(chunk.sequence.sampling.use_adapter for chunk in chunks)
+
+
+def _writing(chunks: Rows[Chunk]) -> str:
+    longest = max(chunk.end for chunk in chunks)
+    return f"writing {len(chunks)} answers of up to {longest:,} tokens, prompts included"
+
+
+def _fingerprint(model: Flamingo) -> int:
+    """Changes where a weight is replaced, moved, or written to by anything that torch can see."""
+    tensors = (*model.parameters(), *model.buffers())
+    return hash(tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in tensors))
+
+
+def read_chunks(
+    model: Flamingo,
+    cache: PagedCache,
+    chunks: Rows[Chunk],
+    sounds: Mapping[bytes, Tensor],
+    prefill: GraphPrefill | None = None,
+) -> Tensor:
+    """Run chunks of prompts, writing their keys and values into the cache.
+
+    Args:
+        model: whose weights run.
+        cache: in which every chunk's sequence holds the blocks up to its end.
+        chunks: at least one, each of another sequence.
+        sounds: (A, D) embeddings of the windows that stand in the chunks, by key.
+        prefill: what reads a single short prompt by recorded launches, if anything does.
+
+    Returns:
+        (B, D) hidden states at the end of those chunks that are their sequence's last, in order.
+    """
+    num_tokens = sum(chunk.num_tokens for chunk in chunks)
+    work = f"reading {num_tokens:,} tokens of {len(chunks)} prompts"
+    flops = sum(
+        prefill_flops(model.config.decoder, chunk.num_tokens, num_cached_tokens=chunk.start) for chunk in chunks
+    )
     with memory_errors_told(work, model.device), threads_for(flops, model.device):
-        return _prefill(model, cache, prompts, embedder)
+        embeddings = _embed(model, chunks, sounds)
+        if prefill is not None and _is_whole_prompt(chunks) and prefill.takes(embeddings):
+            slots = torch.tensor([chunks[0].sequence.slot(position) for position in range(chunks[0].end)])
+            return prefill.hidden(embeddings, slots.to(model.device))
+        context = ChunkContext(cache, chunks)
+        hidden = model.hidden_states(embeddings, context.positions, context)
+        return hidden[context.last_rows]
 
 
-def _prefill(model: Flamingo, cache: KVCache, prompts: Sequence[Prompt], embedder: AudioEmbedder) -> Tensor:
-    packing = Packing.of([prompt.num_tokens for prompt in prompts], model.device)
-    context = PrefillContext(cache, cache.add_rows(packing.lengths), packing)
-    ids = torch.tensor([token for prompt in prompts for token in prompt.ids])
-    audio = [embedding for prompt in prompts for embedding in embedder.of_prompt(prompt)]
-    embeddings = model.merge(ids, torch.cat(audio) if audio else None)
-    hidden = model.hidden_states(embeddings, packing.positions, context)
-    return model.logits(hidden[packing.offsets[1:] - 1])
+def _is_whole_prompt(chunks: Rows[Chunk]) -> bool:
+    return len(chunks) == 1 and chunks[0].start == 0 and chunks[0].is_last
 
 
-def decode_step(model: Flamingo, cache: KVCache, tokens: Sequence[int]) -> Tensor:
-    """Append one token to every row of the cache; returns (B, V) logits of the next one."""
-    longest = max(cache.lengths)
-    work = f"writing {len(tokens)} answers of up to {longest + 1:,} tokens, prompts included"
-    flops = len(tokens) * prefill_flops(model.config.decoder, 1, num_cached_tokens=longest)
-    with memory_errors_told(work, model.device), threads_for(flops, model.device, is_step=True):
-        cache.grow()
-        context = DecodeContext(cache)
-        embeddings = model.decoder.embed_tokens(torch.tensor(tokens, device=model.device))
-        return model.logits(model.hidden_states(embeddings, context.positions, context))
+def _embed(model: Flamingo, chunks: Rows[Chunk], sounds: Mapping[bytes, Tensor]) -> Tensor:
+    """(N, D) embeddings of the chunks' tokens, those of sounds in their places."""
+    ids = torch.tensor([token for chunk in chunks for token in chunk.sequence.ids(chunk.start, chunk.end)])
+    embeddings: Tensor = model.decoder.embed_tokens(ids.to(model.device))
+    row = 0
+    for chunk in chunks:
+        for piece in chunk.pieces:
+            start, end = max(piece.start, chunk.start), min(piece.end, chunk.end)
+            heard = sounds[piece.key][start - piece.start : end - piece.start]
+            embeddings[row + start - chunk.start : row + end - chunk.start] = heard.to(embeddings)
+        row += chunk.num_tokens
+    return embeddings
+
+
+def decode_step(model: Flamingo, cache: PagedCache, batch: DecodeBatch) -> Tensor:
+    """Append one token to every sequence of the batch, on any device; returns (B, V) logits of the next one."""
+    context = PagedDecodeContext(cache, batch)
+    embeddings = model.decoder.embed_tokens(batch.tokens)
+    return model.logits(model.hidden_states(embeddings, batch.positions, context))
+
+
+def decode_in_place(model: Flamingo, lean: LeanDecoder | None, cache: PagedCache, sequences: Rows[Sequence]) -> Tensor:
+    """The same on a CPU, whose cache is read where it lies.
+
+    Args:
+        model: whose weights run.
+        lean: its layers in fewer calls, unless an adapter has its say in them.
+        cache: in which every sequence holds the block of its last token, which is not in the cache yet.
+        sequences: the batch.
+    """
+    context = RunDecodeContext(cache, sequences)
+    tokens = torch.tensor([sequence.last_token for sequence in sequences])
+    positions = [sequence.num_tokens - 1 for sequence in sequences]
+    if lean is not None:
+        return lean.logits(tokens, positions, context)
+    embeddings = model.decoder.embed_tokens(tokens)
+    return model.logits(model.hidden_states(embeddings, torch.tensor(positions), context))

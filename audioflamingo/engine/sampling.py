@@ -11,7 +11,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from audioflamingo.errors import OptionError
+from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.types import Sampling
 
 
@@ -79,11 +79,19 @@ class Sampler:
         return draw(scores.softmax(-1), float(uniform))
 
 
-def choose_tokens(logits: Tensor, samplers: Rows[Sampler]) -> list[int]:
-    """Next tokens of a batch from (B, V) logits, one sampler a row."""
+def choose_tokens(logits: Tensor, samplers: Rows[Sampler]) -> list[int | FlamingoError]:
+    """Next tokens of a batch from (B, V) logits, one sampler a row; where a rule fails, its error instead."""
     if all(sampler.is_plain_greedy for sampler in samplers):
-        return [int(token) for token in logits.argmax(-1).tolist()]
-    return [sampler.choose(row) for sampler, row in zip(samplers, logits, strict=True)]
+        tokens: list[int | FlamingoError] = logits.argmax(-1).tolist()
+        return tokens
+    return [_chosen(sampler, row) for sampler, row in zip(samplers, logits, strict=True)]
+
+
+def _chosen(sampler: Sampler, logits: Tensor) -> int | FlamingoError:
+    try:
+        return sampler.choose(logits)
+    except FlamingoError as error:
+        return error
 
 
 def penalise(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:

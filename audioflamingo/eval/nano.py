@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from audioflamingo.api import AudioFlamingo, load_model
+from audioflamingo.eval import nano_skills
 from audioflamingo.eval.metrics import Measured, accuracy, word_error_rate
 from audioflamingo.types import Audio, Message
 from audioflamingo.world import tasks
@@ -128,11 +129,15 @@ def _sounds(source: Source, num_events: int) -> Callable[[Dice], Scene]:
     return lambda dice: sound_scene(source, dice, num_events=num_events)
 
 
-def measure(model: AudioFlamingo, test_set: TestSet, num_items: int) -> tuple[Measured, list[dict[str, str]]]:
+def make_items(test_set: TestSet, num_items: int) -> list[Item]:
+    """The first items of a row; the same every time."""
+    return [test_set.make(Dice.of(SEED, index)) for index in range(num_items)]
+
+
+def measure(model: AudioFlamingo, test_set: TestSet, items: list[Item]) -> tuple[Measured, list[dict[str, str]]]:
     """The figure of one row, and its first mistakes."""
-    items = [test_set.make(Dice.of(SEED, index)) for index in range(num_items)]
     replies: list[str] = []
-    for start in range(0, num_items, BATCH):
+    for start in range(0, len(items), BATCH):
         conversations = [
             [Message("user", (Audio(item.scene.samples, f"item {start + i}"), item.question))]
             for i, item in enumerate(items[start : start + BATCH])
@@ -147,26 +152,52 @@ def measure(model: AudioFlamingo, test_set: TestSet, num_items: int) -> tuple[Me
     return figure, mistakes[:8]
 
 
+def measure_skills(model: AudioFlamingo, num_items: int, only: str, keep: Callable[[dict[str, Any]], None]) -> None:
+    """The rows of `nano_skills` whose name contains `only`."""
+    for row in nano_skills.rows():
+        if only in row.name:
+            began = time.monotonic()
+            result = nano_skills.measure_row(model, row, num_items)
+            print(nano_skills.told(row, result), flush=True)
+            print(f"  {time.monotonic() - began:.0f} s; mistakes: {result.mistakes[:2]}", file=sys.stderr, flush=True)
+            keep(nano_skills.as_json(row, result))
+
+
+def measure_recognition(
+    model: AudioFlamingo, num_items: int, only: str, keep: Callable[[dict[str, Any]], None]
+) -> None:
+    """The rows of this file whose name contains `only`."""
+    for test_set in test_sets():
+        if only in test_set.name:
+            began = time.monotonic()
+            figure, mistakes = measure(model, test_set, make_items(test_set, num_items))
+            print(f"{test_set.name:<70} {figure}", flush=True)
+            print(f"  {time.monotonic() - began:.0f} s; mistakes: {mistakes[:3]}", file=sys.stderr, flush=True)
+            keep({"name": test_set.name, "score": test_set.score, **asdict(figure), "mistakes": mistakes})
+
+
 def main() -> None:
     """Print the table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--thinking", type=Path, help="folder of a thinking adapter that is not the model's own")
+    parser.add_argument("--rows", choices=("recognition", "skills", "all"), default="all")
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    model = load_model(options.model)
+    model = load_model(options.model, thinking=options.thinking)
     results: dict[str, Any] = {"model": options.model, "python": platform.python_version(), "rows": []}
-    for test_set in test_sets():
-        if options.only not in test_set.name:
-            continue
-        began = time.monotonic()
-        figure, mistakes = measure(model, test_set, options.items)
-        print(f"{test_set.name:<70} {figure}", flush=True)
-        print(f"  {time.monotonic() - began:.0f} s; mistakes: {mistakes[:3]}", file=sys.stderr, flush=True)
-        results["rows"].append({"name": test_set.name, "score": test_set.score, **asdict(figure), "mistakes": mistakes})
+
+    def keep(row: dict[str, Any]) -> None:
+        results["rows"].append(row)
         if options.out:
             options.out.write_text(json.dumps(results, indent=1) + "\n")
+
+    if options.rows != "skills":
+        measure_recognition(model, options.items, options.only, keep)
+    if options.rows != "recognition":
+        measure_skills(model, options.items, options.only, keep)
     print(json.dumps({row["name"]: round(row["value"], 4) for row in results["rows"]}))
 
 

@@ -5,6 +5,7 @@ none is ever padded. Kernels:
 
 * ``sdpa``: torch's scaled_dot_product_attention; one batched call when all lengths are equal, else one call a sequence.
 * ``varlen``: torch's built-in FlashAttention over packed sequences (CUDA, fp16 and bf16).
+* ``cudnn``: torch's cuDNN backend, the fastest for one long sequence on a Hopper, padded so that few shapes ever come.
 * ``flash_attn``: the flash-attn package, where installed (CUDA, fp16 and bf16).
 * ``eager``: the formula itself; the slow twin that the others are tested against.
 """
@@ -15,7 +16,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal, get_args
 
 import torch
@@ -26,7 +27,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from audioflamingo.errors import OptionError
 
 SDPA_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
-Kernel = Literal["auto", "sdpa", "varlen", "flash_attn", "eager"]
+Kernel = Literal["auto", "sdpa", "varlen", "cudnn", "flash_attn", "eager"]
+CUDNN_MULTIPLE = 1024  # cuDNN plans for 100 ms for every new shape, so lengths are padded up to few
+CUDNN_FROM = 4096  # tokens of a sequence; below, the plan costs more than it will save
+WINDOW_FRAMES = 1500  # of a full window of sound in the encoder: the one length that always comes again
+CUDNN_BATCHES = (20, 16, 8, 4, 2, 1)  # of full windows, so that at most six plans are ever made for them
+CUDNN_BATCH_FROM = 16_384  # elements of a batch of any other equal lengths that is worth a plan
+MAX_PLANNED_BATCHES = 16  # shapes of such batches in the life of a program
 _Kernel = Callable[[Tensor, Tensor, Tensor, bool], Tensor]  # over one batch, (B, T, H, Dh)
 
 
@@ -38,6 +45,7 @@ class _Choice:
 
 
 _forced = _Choice()
+_planned: set[tuple[object, ...]] = set()
 
 
 @dataclass(frozen=True)
@@ -116,27 +124,94 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causa
     Returns:
         (N, H, Dh), same dtype.
     """
-    kernel = _choose(query, packing)
+    kernel = _choose(query, packing, causal)
     if kernel == "varlen":
-        return _varlen(query, key, value, packing, causal)
+        return _flash_varlen(query, key, value, packing, packing, causal=causal)
+    if kernel == "cudnn":
+        return _cudnn(query, key, value, packing) if causal else _cudnn_windows(query, key, value, packing)
     if kernel == "flash_attn":
         return _flash_attn(query, key, value, packing, causal)
     one = _eager if kernel == "eager" else _sdpa
     if packing.is_uniform:
-        return _batched(one, query, key, value, packing, causal)
+        return _batched(one, query, key, value, packing, causal=causal)
     lengths = list(packing.lengths)
     parts = zip(torch.split(query, lengths), torch.split(key, lengths), torch.split(value, lengths), strict=True)
     return torch.cat([one(q[None], k[None], v[None], causal)[0] for q, k, v in parts])
 
 
-def _choose(query: Tensor, packing: Packing) -> Kernel:
+def _choose(query: Tensor, packing: Packing, causal: bool) -> Kernel:
     if _forced.kernel != "auto":
         return _forced.kernel
-    half = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
-    return "varlen" if half and not packing.is_uniform else "sdpa"
+    if not _takes_flash(query):
+        return "sdpa"
+    if _is_hopper(query.device) and (_is_long(packing) if causal else _has_planned_batch(query, packing)):
+        return "cudnn"
+    return "sdpa" if packing.is_uniform else "varlen"
 
 
-def _batched(one: _Kernel, query: Tensor, key: Tensor, value: Tensor, packing: Packing, causal: bool) -> Tensor:
+def _is_long(packing: Packing) -> bool:
+    return len(packing.lengths) == 1 and packing.total >= CUDNN_FROM
+
+
+def _has_planned_batch(query: Tensor, packing: Packing) -> bool:
+    """Whether a plan of cuDNN's is there for the batch, or is worth its 100 ms.
+
+    A shape's answer never changes, lest equal inputs be computed in unequal ways; only the first sixteen get a plan.
+    """
+    if torch.is_grad_enabled():
+        return False
+    if packing.lengths[0] == WINDOW_FRAMES:
+        return True
+    if not packing.is_uniform or packing.total < CUDNN_BATCH_FROM:
+        return False
+    shape = (len(packing.lengths), *query.shape, query.dtype, query.device)
+    if shape not in _planned and len(_planned) < MAX_PLANNED_BATCHES:
+        _planned.add(shape)
+    return shape in _planned
+
+
+def _takes_flash(query: Tensor) -> bool:
+    return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
+
+
+@cache
+def _is_hopper(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device)[0] == 9
+
+
+def attend_with_prefix(
+    query: Tensor, key: Tensor, value: Tensor, q_lengths: Sequence[int], k_lengths: Sequence[int]
+) -> Tensor:
+    """Causal attention of the last tokens of every sequence to the whole of it.
+
+    Args:
+        query: (Nq, H, Dh) of the last tokens of each sequence, packed.
+        key: (Nk, Hkv, Dh) of all tokens of each sequence, packed.
+        value: like key.
+        q_lengths: queries of each sequence.
+        k_lengths: keys of each, at least as many; the last query sees all of them, the one before it one less.
+
+    Returns:
+        (Nq, H, Dh), same dtype.
+    """
+    assert all(few <= many for few, many in zip(q_lengths, k_lengths, strict=True)), (q_lengths, k_lengths)
+    if tuple(q_lengths) == tuple(k_lengths):
+        return attend(query, key, value, Packing.of(q_lengths, query.device), causal=True)
+    if _takes_flash(query) and _forced.kernel in ("auto", "varlen"):
+        seen = Packing.of(k_lengths, query.device)
+        return _flash_varlen(query, key, value, Packing.of(q_lengths, query.device), seen, causal=True)
+    parts = zip(*map(torch.split, (query, key, value), map(list, (q_lengths, k_lengths, k_lengths))), strict=True)
+    return torch.cat([_masked_prefix(*part) for part in parts])
+
+
+def _masked_prefix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    num_past = key.shape[0] - query.shape[0]
+    mask = torch.ones((query.shape[0], key.shape[0]), dtype=torch.bool, device=query.device).tril(num_past)
+    heads_first = (x.transpose(0, 1)[None] for x in (query, key, value))
+    return scaled_dot_product(*heads_first, mask=mask)[0].transpose(0, 1)
+
+
+def _batched(one: _Kernel, query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causal: bool) -> Tensor:
     batch = [x.view(len(packing.lengths), -1, *x.shape[1:]) for x in (query, key, value)]
     return one(batch[0], batch[1], batch[2], causal).flatten(0, 1)
 
@@ -183,20 +258,67 @@ def _eager(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
     return torch.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, causal: bool) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
+def _flash_varlen(
+    query: Tensor, key: Tensor, value: Tensor, queries: Packing, keys: Packing, *, causal: bool
+) -> Tensor:
+    """Torch's own FlashAttention below its public entry: key heads are shared without being repeated.
 
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:  # the built-in entry takes equal head counts in every supported torch
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    # A window of (-1, 0) is how every supported torch spells causal.
-    window = (-1, 0) if causal else (-1, -1)
-    out = varlen_attn(
-        query.contiguous(), key.contiguous(), value.contiguous(),
-        packing.offsets, packing.offsets, packing.longest, packing.longest, window_size=window,
-    )  # fmt: skip
+    Where there are fewer queries than keys, causal means aligned at the end, as FlashAttention 2 has it.
+    """
+    out = torch.ops.aten._flash_attention_forward(
+        query, key, value, queries.offsets, keys.offsets, queries.longest, keys.longest, 0.0, causal, False
+    )[0]
     assert isinstance(out, Tensor)
     return out
+
+
+def _cudnn(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+    """Causal attention of one sequence; keys of the padding lie behind every real query."""
+    num_tokens = packing.total
+    padding = -num_tokens % CUDNN_MULTIPLE
+    padded = (functional.pad(x, (0, 0, 0, 0, 0, padding)) if padding else x for x in (query, key, value))
+    q, k, v = (x.transpose(0, 1)[None] for x in padded)
+    shared = query.shape[1] != key.shape[1]
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
+    return out[0].transpose(0, 1)[:num_tokens]
+
+
+def _cudnn_windows(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+    """Attention without a causal mask: full windows that lead the others in batches of few sizes, what follows packed.
+
+    Batches of another equal length go in one.
+    """
+    lengths = packing.lengths
+    if lengths[0] != WINDOW_FRAMES and packing.is_uniform:
+        return _batched(_cudnn_batch, query, key, value, packing, causal=False)
+    num_full = next((row for row, length in enumerate(lengths) if length != WINDOW_FRAMES), len(lengths))
+    parts, first = [], 0
+    for size in _batch_sizes(num_full):
+        rows = slice(first * WINDOW_FRAMES, (first + size) * WINDOW_FRAMES)
+        batch = Packing.of([WINDOW_FRAMES] * size, packing.device)
+        parts.append(_batched(_cudnn_batch, query[rows], key[rows], value[rows], batch, causal=False))
+        first += size
+    if first < len(lengths):
+        rest, rows = Packing.of(lengths[first:], packing.device), slice(first * WINDOW_FRAMES, None)
+        parts.append(_flash_varlen(query[rows], key[rows], value[rows], rest, rest, causal=False))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _batch_sizes(number: int) -> list[int]:
+    """Sizes of CUDNN_BATCHES that sum up to the number, the largest first."""
+    sizes = []
+    for size in CUDNN_BATCHES:
+        sizes += [size] * (number // size)
+        number %= size
+    return sizes
+
+
+def _cudnn_batch(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+    q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return out.transpose(1, 2)
 
 
 def _flash_attn(query: Tensor, key: Tensor, value: Tensor, packing: Packing, causal: bool) -> Tensor:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONV_KERNEL = 3
 BYTES_BY_DTYPE = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
@@ -44,6 +48,18 @@ def parameters(config: ModelConfig) -> Parameters:
 def weight_bytes(config: ModelConfig, dtype: str = "bfloat16") -> int:
     """Bytes of all weights in a dtype of `BYTES_BY_DTYPE`, scales of quantized ones not counted."""
     return round(parameters(config).total * BYTES_BY_DTYPE[dtype])
+
+
+def held_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of memory that tensors of one device lie in; what several of them share is counted once."""
+    spans = sorted(
+        (tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()) for tensor in tensors
+    )
+    total = end = 0
+    for first, last in spans:
+        total += max(0, last - max(first, end))
+        end = max(end, last)
+    return total
 
 
 def encoder_flops(config: EncoderConfig, num_encoder_frames: Iterable[int]) -> int:

@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from audioflamingo.config import DecoderConfig
 from audioflamingo.model.attention import Packing, attend
+from audioflamingo.model.encoder import EncoderAttention
+from audioflamingo.model.fused import run_decoder, takes_fused
 
 
 class AttentionContext(Protocol):
@@ -90,6 +92,11 @@ class DecoderAttention(nn.Module):
         out: Tensor = self.o_proj(context.attend(self.layer_index, query, key, value).flatten(1))
         return out
 
+    @property
+    def joint(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight ((H + 2 Hkv) Dh, D) and bias of queries, keys and values in one, see `fuse_projections`."""
+        return _joint(self.q_proj, self.k_proj, self.v_proj)
+
 
 class SwiGLU(nn.Module):
     """Gated feed-forward without biases."""
@@ -104,6 +111,11 @@ class SwiGLU(nn.Module):
         """(N, D) to (N, D)."""
         out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
+
+    @property
+    def joint(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight (2 * ffn width, D) of gate and up in one, see `fuse_projections`."""
+        return _joint(self.gate_proj, self.up_proj)
 
 
 class DecoderLayer(nn.Module):
@@ -142,8 +154,59 @@ class Decoder(nn.Module):
             positions: (N,) int64, each token's position in its own sequence.
             context: what the tokens attend to.
         """
+        if takes_fused(x, self.layers):
+            return run_decoder(self, x, positions, context)
         cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
         for layer in self.layers:
             x = layer(x, cos, sin, context)
         out: Tensor = self.norm(x)
         return out
+
+
+@torch.no_grad()
+def fuse_projections(model: nn.Module) -> None:
+    """Lay the weights of q, k and v, and of gate and up, one behind the other, so that one product can take them all.
+
+    Each parameter stays what it is, by name, shape and values, as a view of the common memory; `joint` of a module then
+    gives the whole. Modules whose layers are not plain `nn.Linear` (adapters, quantised ones) are left alone.
+    """
+    for module in model.modules():
+        if isinstance(module, DecoderAttention) and module.joint is None:
+            _lay_together(module.q_proj, module.k_proj, module.v_proj)
+        elif isinstance(module, SwiGLU) and module.joint is None:
+            _lay_together(module.gate_proj, module.up_proj)
+        elif isinstance(module, EncoderAttention):
+            module.fuse()
+
+
+def _lay_together(*layers: nn.Linear) -> None:
+    if any(type(layer) is not nn.Linear or layer.weight.is_meta for layer in layers):
+        return
+    for parameters in ([layer.weight for layer in layers], [layer.bias for layer in layers]):
+        if any(parameter is None for parameter in parameters):
+            continue
+        sizes = [len(parameter) for parameter in parameters]
+        parts = torch.split(torch.cat([parameter.detach() for parameter in parameters]), sizes)
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.data = part
+
+
+def _joint(*layers: nn.Linear) -> tuple[Tensor, Tensor | None] | None:
+    """Weight and bias of linear layers as one, if they are plain and their parameters lie one behind the other."""
+    if any(type(layer) is not nn.Linear for layer in layers):
+        return None
+    weight = _spanning([layer.weight.detach() for layer in layers])
+    has_bias = layers[0].bias is not None
+    bias = _spanning([layer.bias.detach() for layer in layers]) if has_bias else None
+    return None if weight is None or (has_bias and bias is None) else (weight, bias)
+
+
+def _spanning(parts: list[Tensor]) -> Tensor | None:
+    """One tensor over neighbours in memory, along their first dimension, or None where they are no neighbours."""
+    first, end = parts[0], parts[0].data_ptr()
+    for part in parts:
+        is_next = part.data_ptr() == end and part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if part.is_meta or not part.is_contiguous() or part.dtype != first.dtype or not is_next:
+            return None
+        end += part.numel() * part.element_size()
+    return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride())

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from audioflamingo.config import EncoderConfig
 from audioflamingo.model.attention import Packing, attend
+from audioflamingo.model.fused import embed_frames_fused, run_encoder, takes_fused_encoder
+from audioflamingo.model.kernels.joint import spanning
 
 
 class EncoderAttention(nn.Module):
@@ -27,6 +29,31 @@ class EncoderAttention(nn.Module):
         self.k_proj = nn.Linear(config.width, config.width, bias=False)
         self.v_proj = nn.Linear(config.width, config.width)
         self.out_proj = nn.Linear(config.width, config.width)
+        self._joint_bias: Tensor | None = None
+
+    @property
+    def joint(self) -> tuple[Tensor, Tensor] | None:
+        """Weight (3 D, D) and bias (3 D,), zeros for the keys, of queries, keys and values in one, after `fuse`."""
+        layers, bias = (self.q_proj, self.k_proj, self.v_proj), self._joint_bias
+        if bias is None or any(type(layer) is not nn.Linear or layer._forward_hooks for layer in layers):
+            return None
+        own = (bias[: len(bias) // 3], bias[-len(bias) // 3 :])
+        are_own = [mine.data_ptr() == layer.bias.data_ptr() for mine, layer in zip(own, layers[::2], strict=True)]
+        weight = spanning([layer.weight.detach() for layer in layers])
+        return (weight, bias) if weight is not None and all(are_own) else None
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Lay the parameters of the three one behind the other, so that one product can take them all."""
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        if self.joint is not None or any(type(layer) is not nn.Linear or layer.weight.is_meta for layer in layers):
+            return
+        weights = torch.cat([layer.weight.detach() for layer in layers]).chunk(3)
+        for layer, weight in zip(layers, weights, strict=True):
+            layer.weight.data = weight
+        query_bias, value_bias = self.q_proj.bias.detach(), self.v_proj.bias.detach()
+        self._joint_bias = torch.cat([query_bias, torch.zeros_like(query_bias), value_bias])
+        self.q_proj.bias.data, _, self.v_proj.bias.data = self._joint_bias.chunk(3)
 
     def forward(self, x: Tensor, packing: Packing) -> Tensor:
         """(N, D) to (N, D)."""
@@ -85,6 +112,8 @@ class Encoder(nn.Module):
         """
         frames, lengths = self.embed_frames(mel, num_mel_frames)
         packing = Packing.of(lengths, frames.device)
+        if takes_fused_encoder(frames):
+            return self.pool(run_encoder(self, frames, packing), lengths)
         for layer in self.layers:
             frames = layer(frames, packing)
         return self.pool(frames, lengths)
@@ -93,9 +122,12 @@ class Encoder(nn.Module):
         """Convolutions and positions: (W, bins, F) to packed (N, D), and the encoder frames of each window."""
         weight = self.conv1.weight
         mel = mel[:, :, : max(num_mel_frames) + 2]  # what the convolutions see of the longest window
-        x = functional.gelu(self.conv1(mel.to(device=weight.device, dtype=weight.dtype)))
-        x = functional.gelu(self.conv2(x)).transpose(1, 2)
+        mel = mel.to(device=weight.device, dtype=weight.dtype)
         lengths = [(frames - 1) // 2 + 1 for frames in num_mel_frames]
+        if takes_fused_encoder(mel):
+            x = embed_frames_fused(self, mel, max(lengths))
+        else:
+            x = functional.gelu(self.conv2(functional.gelu(self.conv1(mel)))).transpose(1, 2)
         x = x[:, : max(lengths)] + self.embed_positions.weight[: max(lengths)]
         if len(set(lengths)) == 1:
             return x.flatten(0, 1), lengths

@@ -32,12 +32,12 @@ class Flamingo(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.decoder.embed_tokens.weight.device
+        return self.decoder.norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are."""
-        return self.decoder.embed_tokens.weight.dtype
+        """What is computed in; quantised weights are others."""
+        return self.decoder.norm.weight.dtype
 
     def embed_audio(
         self, mel: Tensor, num_mel_frames: list[int], window_numbers: Sequence[int] | None = None

@@ -1,4 +1,4 @@
-"""Voices by name: espeak-ng and flite of the system, Piper and Kokoro where the user installed them, and our own."""
+"""Voices by name: our own, espeak-ng and flite of the system, Piper and Kokoro where the user installed them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from audioflamingo.world.voices import Speaker as WorldSpeaker
 from audioflamingo.world.voices import open_engine as open_world_engine
 
 MIN_RATE, MAX_RATE = 0.5, 2.0
+DEFAULT_ENGINE = "flamingo"
+EMBEDDED_DEFAULT_VOICE = "rms"  # the clearer of the two
 ESPEAK_DEFAULT_VOICE = "en-us"
 FLITE_DEFAULT_VOICE = "cmu_us_slt"
 KOKORO_DEFAULT_VOICE = "af_heart"
@@ -28,11 +30,11 @@ class VoiceMissingError(FlamingoError):
     """A voice, or the package that it needs, is not installed."""
 
 
-def open_voice(engine: str = "espeak-ng", voice: str | None = None, rate: float = 1.0) -> Voice:
+def open_voice(engine: str = DEFAULT_ENGINE, voice: str | None = None, rate: float = 1.0) -> Voice:
     """A voice by name.
 
     Args:
-        engine: "espeak-ng" or "flite" (of the system), "piper" or "kokoro" (installed by the user), "flamingo" (ours).
+        engine: "flamingo" (ours), "espeak-ng" or "flite" (of the system), "piper" or "kokoro" (installed by the user).
         voice: the engine's own name of a voice; for Piper, the path of its .onnx file; for ours, a name, or a folder
             that `flamingo train` wrote, or both as FOLDER:NAME.
         rate: speed relative to the voice's own.
@@ -117,6 +119,8 @@ def _own(voice: str | None, rate: float) -> Voice:
     loaded = load_voice(folder)
     if name and name not in loaded.voice_names:
         raise VoiceMissingError(f"{folder} has no voice {name!r}; it has: {', '.join(loaded.voice_names)}")
+    if not name and folder == EMBEDDED_VOICE:
+        name = EMBEDDED_DEFAULT_VOICE
     return OwnSpeaker(loaded, loaded.voice_names.index(name) if name else 0, rate)
 
 
@@ -125,9 +129,9 @@ def _joined(pieces: list[Any]) -> Samples:
 
 
 ENGINES: dict[str, Callable[[str | None, float], Voice]] = {
+    "flamingo": _own,
     "espeak-ng": _espeak,
     "flite": _flite,
     "piper": _piper,
     "kokoro": _kokoro,
-    "flamingo": _own,
 }

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from audioflamingo.errors import FlamingoError
-from audioflamingo.speech.engines import open_voice
+from audioflamingo.speech.engines import DEFAULT_ENGINE, open_voice
 from audioflamingo.speech.stream import (
     PACKET_SIZES_MS,
     SPEECH_RATE_HZ,
@@ -27,7 +27,7 @@ from audioflamingo.speech.voice import Samples, Voice
 PCM_PEAK = 32_767
 
 
-def open_speaker(engine: str = "espeak-ng", *, voice: str | None = None, rate: float = 1.0) -> Speaker:
+def open_speaker(engine: str = DEFAULT_ENGINE, *, voice: str | None = None, rate: float = 1.0) -> Speaker:
     """A speaker by the name of its engine; see `engines.open_voice`."""
     return Speaker(open_voice(engine, voice, rate))
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audioflamingo.model.threads import threads_for
 from audioflamingo.speech.codec import (
     CODEC_FRAME_SAMPLES,
     FSQ,
@@ -171,21 +172,33 @@ class _Utterance:
     def __init__(self, voice: OwnVoice, synthesis: Synthesis) -> None:
         self._pronouncer, self._synthesis = voice.pronouncer, synthesis
         self._source_end = 0
+        self._has_spoken = False
+        self._device = next(voice.parameters()).device
+        self._frame_flops = 2 * sum(one.numel() for one in voice.parameters())
         synthesis.__enter__()
 
     def feed(self, unit: Unit) -> Iterator[Sound]:
         self._source_end = unit.source_end
         last = len(unit.words) - 1
         for number, word in enumerate(unit.words):
-            samples = self._synthesis.feed(self._pronouncer.phones(word), unit.pause_ms if number == last else 0)
-            yield self._sound(samples)
-        if not unit.words and unit.pause_ms:
-            yield self._sound(self._synthesis.feed([], unit.pause_ms))
+            self._has_spoken = True
+            yield self._word(word, unit.pause_ms if number == last else 0)
+        if not unit.words and unit.pause_ms and self._has_spoken:  # silence alone is nothing to hear
+            yield self._word(None, unit.pause_ms)
 
     def flush(self) -> Iterator[Sound]:
-        if self._source_end:
-            yield self._sound(self._synthesis.flush())
+        if self._has_spoken:
+            with threads_for(self._frame_flops, self._device, is_step=True):
+                last = self._sound(self._synthesis.flush())
+            yield last
         self._synthesis.__exit__()
+
+    def _word(self, word: str | None, pause_ms: float) -> Sound:
+        # A word of a small voice is many tiny pieces: on a busy machine, two threads that wait for each other turn
+        # tens of milliseconds into seconds. Around one word only, never around a yield, which the caller would be in.
+        with threads_for(self._frame_flops, self._device, is_step=True):
+            phones = [] if word is None else self._pronouncer.phones(word)
+            return self._sound(self._synthesis.feed(phones, pause_ms))
 
     def _sound(self, samples: Tensor) -> Sound:
         return Sound(samples.float().cpu().numpy().astype(np.float32), self._source_end)

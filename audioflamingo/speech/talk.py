@@ -7,6 +7,8 @@ the bounded `Outbox`, whose generation every packet must match.
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from audioflamingo.audio import WINDOW_SAMPLES
+from audioflamingo.errors import FlamingoError
 from audioflamingo.speech.detect import EnergyDetector, SpeechDetector
 from audioflamingo.speech.speaker import PCM_PEAK, Speaker, SpeechStream
 from audioflamingo.speech.stream import SPEECH_RATE_HZ, Outbox, Packet
@@ -25,6 +27,10 @@ Samples = npt.NDArray[np.float32]
 Answer = Callable[[Audio], Iterable[str]]
 """The user's turn to the text of the answer, piece by piece; closed early where the answer is cancelled."""
 
+Prefill = Callable[[Audio, bool], None]
+"""A turn so far, and whether it seems to be over; whatever it raises is left to the answer to raise again."""
+
+TURN_NAME = "your question"
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 
@@ -54,7 +60,8 @@ class Talk:
         detector: tells speech from noise.
         turns: whose turn it is.
         on_cut: told the part of an interrupted answer that was heard, so that the rest leaves the history.
-        prefill: given every 30 s window of a turn once it is complete, while the user still speaks.
+        prefill: given a turn so far, in a thread of its own, when another 30 s of it are complete (False) and when it
+            seems to be over (True), so that the answer finds it read.
         is_live: a live player does not wait for sound that is not ready; a file does.
     """
 
@@ -66,10 +73,11 @@ class Talk:
         detector: SpeechDetector | None = None,
         turns: Turns | None = None,
         on_cut: Callable[[str], None] = lambda heard: None,
-        prefill: Callable[[Samples], None] | None = None,
+        prefill: Prefill | None = None,
         is_live: bool = False,
     ) -> None:
-        self._answer, self._speaker, self._on_cut, self._prefill = answer, speaker, on_cut, prefill
+        self._answer, self._speaker, self._on_cut = answer, speaker, on_cut
+        self._ahead = None if prefill is None else _Ahead(prefill)
         self._detector = detector or EnergyDetector()
         self._turns = turns or Turns()
         self._timeout_s = 0.0 if is_live else None
@@ -99,19 +107,21 @@ class Talk:
         """Stop whatever is said."""
         self._drop_answer(is_cut=True)
         self._outbox.close()
+        if self._ahead is not None:
+            self._ahead.close()
 
     def _do(self, action: Action) -> None:
         if action.kind == "end_turn":
-            turn = Audio(self._microphone.between(action.start_ms, action.end_ms), "your question")
+            turn = Audio(self._microphone.between(action.start_ms, action.end_ms), TURN_NAME)
             deltas = self._answer(turn)
             self._speech = _Speech(self._speaker.stream(deltas, self._outbox.generation), deltas, self._outbox, action)
         elif action.kind == "cancel":
             self._drop_answer(is_cut=True)
         elif action.kind == "begin_turn":
             self._microphone.forget_before(action.start_ms)
-        elif action.kind == "window" and self._prefill is not None:
-            start_ms = action.end_ms - WINDOW_SAMPLES // SAMPLES_PER_MS
-            self._prefill(self._microphone.between(start_ms, action.end_ms))
+        elif action.kind in ("window", "listen") and self._ahead is not None:
+            turn = Audio(self._microphone.between(action.start_ms, action.end_ms), TURN_NAME)
+            self._ahead.read(turn, action.kind == "listen")
 
     def _play(self, num_due: int) -> Samples:
         out = np.zeros(num_due, np.float32)
@@ -142,6 +152,33 @@ class Talk:
             self._on_cut(heard)
         else:
             self._turns.answer_ends()
+
+
+class _Ahead:
+    """Reads turns before they are over, in one thread; a turn that has grown meanwhile takes the place of the last."""
+
+    def __init__(self, prefill: Prefill) -> None:
+        self._prefill = prefill
+        self._next: queue.Queue[tuple[Audio, bool] | None] = queue.Queue(1)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def read(self, turn: Audio, is_over: bool) -> None:
+        self._put((turn, is_over))
+
+    def close(self) -> None:
+        self._put(None)
+        self._thread.join()
+
+    def _put(self, work: tuple[Audio, bool] | None) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._next.get_nowait()
+        self._next.put(work)
+
+    def _run(self) -> None:
+        while (work := self._next.get()) is not None:
+            with contextlib.suppress(FlamingoError):
+                self._prefill(*work)
 
 
 class _Memory:

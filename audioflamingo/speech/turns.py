@@ -14,7 +14,7 @@ from audioflamingo.config import WINDOW_S
 from audioflamingo.errors import OptionError
 
 State = Literal["idle", "user", "thinking", "speaking", "paused"]
-ActionKind = Literal["begin_turn", "window", "end_turn", "pause", "resume", "cancel"]
+ActionKind = Literal["begin_turn", "window", "listen", "end_turn", "pause", "resume", "cancel"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class TurnOptions:
     Attributes:
         onset_ms: so much speech makes a turn begin.
         silence_ms: so much silence ends it.
+        listen_ms: so much silence makes it likely that it ends: it can be read ahead.
         prefix_ms: sound kept from before the onset.
         pause_ms: so much speech while we speak pauses our sound at once.
         confirm_ms: so much speech makes it an interruption.
@@ -33,6 +34,7 @@ class TurnOptions:
 
     onset_ms: int = 60
     silence_ms: int = 500
+    listen_ms: int = 160
     prefix_ms: int = 300
     pause_ms: int = 60
     confirm_ms: int = 300
@@ -53,7 +55,8 @@ class Action:
 
     Attributes:
         kind: "begin_turn": the user began at `start_ms`; "window": the user's sound up to `end_ms` makes another full
-            window of 30 s and can be encoded; "end_turn": answer what was said from `start_ms` to `end_ms`; "pause" and
+            window of 30 s and can be encoded; "listen": the same for all of the turn, which will end at `end_ms` if
+            the user goes on being silent; "end_turn": answer what was said from `start_ms` to `end_ms`; "pause" and
             "resume" our sound; "cancel": stop it and the answer, cut what was not heard from the history.
         time_ms: when it was decided.
         start_ms: see `kind`.
@@ -85,6 +88,7 @@ class Turns:
         self._onset_of_turn_ms = 0
         self._earliest_ms = 0  # a turn's prefix does not reach into the turn before
         self._num_windows = 0
+        self._listened_ms = 0  # the end of speech up to which "listen" was said
         self._is_cut = False  # the turn was ended while the user still spoke
 
     def step(self, is_speech: bool, duration_ms: int) -> list[Action]:
@@ -133,6 +137,9 @@ class Turns:
             end_ms = self._time_ms if self._is_cut else self._speech_end_ms
             actions.append(self._action("end_turn", self._start_ms, max(end_ms, self._start_ms)))
             self._speech_ms = 0
+        elif self._silence_ms >= self.options.listen_ms and self._listened_ms != self._speech_end_ms:
+            self._listened_ms = self._speech_end_ms
+            actions.append(self._action("listen", self._start_ms, self._speech_end_ms))
         return actions
 
     def _thinking(self) -> list[Action]:

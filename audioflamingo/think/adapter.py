@@ -7,7 +7,7 @@ apart from it, tensors that were trained whole (the token embeddings, perhaps th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,20 @@ def read_adapter(folder: str | Path, model: Flamingo) -> Adapter:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; an adapter is a folder with adapter_config.json")
     config = read_config(folder)
-    base = model.state_dict()
-    complaints = list(_config_complaints(config))
-    _raise(folder, complaints)
+    from audioflamingo.model.quantize.layout import base_tensors  # plain models start sooner without
+
+    base = base_tensors(model)
+    complaints = list(config_complaints(config))
+    refuse(folder, complaints)
     tensors = read_tensors(folder, sum(tensor.numel() for tensor in base.values()) * 4)
     adapter, complaints = _assembled(tensors, config, base)
-    _raise(folder, complaints)
+    refuse(folder, complaints)
     style = config.get(STYLE_KEY)
     return Adapter(adapter.low_rank, adapter.replaced, style if style in ("tags", "free") else None)
 
 
-def _config_complaints(config: Mapping[str, Any]) -> Iterator[str]:
+def config_complaints(config: Mapping[str, Any]) -> Iterator[str]:
+    """What in an adapter's configuration is wrong, or means something that is not supported."""
     if config.get("peft_type", "LORA") != "LORA":
         yield f"peft_type is {config['peft_type']!r}, expected 'LORA'"
     rank, alpha = config.get("r"), config.get("lora_alpha")
@@ -96,7 +99,7 @@ def _assembled(
     replaced = _replaced(targets, base, complaints)
     low_rank = _low_rank(targets, config, base, complaints)
     wrong = {complaint.split()[0] for complaint in complaints}
-    complaints += [complaint for complaint in _incomplete(low_rank, config, base) if complaint.split()[0] not in wrong]
+    complaints += [complaint for complaint in incomplete(low_rank, config, base) if complaint.split()[0] not in wrong]
     if not low_rank and not complaints:
         complaints.append("it holds no low-rank pair at all")
     return Adapter(low_rank, replaced), complaints
@@ -151,21 +154,30 @@ def _pair_complaints(module: str, pair: Mapping[str, Tensor], weight: Tensor, ra
         yield f"{module} is trained, but sounds are embedded once for all requests; only the decoder can be switched"
 
 
-def _incomplete(
-    low_rank: Mapping[str, LowRank], config: Mapping[str, Any], base: Mapping[str, Tensor]
-) -> Iterator[str]:
-    """Layers that lack what others have or what the configuration names: a file that was cut short."""
+def incomplete(modules: Collection[str], config: Mapping[str, Any], base: Mapping[str, Tensor]) -> Iterator[str]:
+    """Layers that lack what others have or what the configuration names: a file that was cut short.
+
+    Args:
+        modules: our names of the layers that have a pair.
+        config: the adapter's configuration.
+        base: the model's tensors by our names.
+    """
     named = config.get("target_modules")
     wanted = {name.rpartition(".")[2] for name in named if isinstance(name, str)} if isinstance(named, list) else set()
-    kinds = {name.rpartition(".")[2] for name in low_rank} | wanted
+    kinds = {name.rpartition(".")[2] for name in modules if name.startswith("decoder.")} | wanted
     for tensor in base:
         module = tensor.removesuffix(".weight")
         is_adaptable = tensor.startswith("decoder.layers.") and base[tensor].ndim == 2
-        if is_adaptable and module.rpartition(".")[2] in kinds and module not in low_rank:
+        if is_adaptable and module.rpartition(".")[2] in kinds and module not in modules:
             yield f"{module} has no pair, others of its kind have"
 
 
-def _raise(folder: Path, complaints: list[str]) -> None:
+def refuse(folder: Path, complaints: list[str]) -> None:
+    """Raise if there is anything to complain of.
+
+    Raises:
+        CheckpointError: all complaints in one line.
+    """
     if complaints:
         more = f"; and {len(complaints) - MAX_SHOWN} more" if len(complaints) > MAX_SHOWN else ""
         raise CheckpointError(

@@ -20,6 +20,10 @@ QWEN2_WORDS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+LLAMA3_WORDS = QWEN2_WORDS.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+"""Digits in groups of three is all that differs."""
+KNOWN_WORDS = (QWEN2_WORDS, LLAMA3_WORDS)
+
 _DEFAULT_FLAGS = {"special": True, "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
 _Read = TypeVar("_Read")
 
@@ -37,7 +41,7 @@ def read_folder(folder: Path) -> tuple[tokenizers.Tokenizer, str | None]:
 
 
 def refuse_other_kinds(backend: tokenizers.Tokenizer) -> None:
-    """Check that a backend is a byte-level BPE with Qwen2's word pattern.
+    """Check that a backend is a byte-level BPE with Qwen2's word pattern, or Llama 3's.
 
     Another kind would give ids that the decoder never saw, and a foreign pattern may take unbounded time.
 
@@ -58,8 +62,8 @@ def refuse_other_kinds(backend: tokenizers.Tokenizer) -> None:
     steps = _steps(backend.pre_tokenizer)
     if any(step.get("type") not in ("Split", "ByteLevel") for step in steps):
         found.append(f"its pre-tokenizer has the steps {[step.get('type') for step in steps]}, expected ByteLevel")
-    elif any(step["type"] == "Split" and step["pattern"] != {"Regex": QWEN2_WORDS} for step in steps):
-        found.append("it splits words by a pattern that is not Qwen2's")
+    elif any(step["type"] == "Split" and step["pattern"].get("Regex") not in KNOWN_WORDS for step in steps):
+        found.append("it splits words by a pattern that is not Qwen2's or Llama 3's")
     if found:
         raise CheckpointError("the tokenizer is not a byte-level BPE of Qwen2's kind: " + "; ".join(found))
 

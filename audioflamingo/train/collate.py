@@ -26,6 +26,7 @@ class PackedBatch:
         targets: (M,) int64 the learnt tokens.
         mel: (W, bins, F) windows of all sounds in the order of their placeholders, or None.
         num_mel_frames: valid mel frames of each window.
+        window_numbers: of each window within its sound, from 0.
     """
 
     ids: Tensor
@@ -34,6 +35,7 @@ class PackedBatch:
     targets: Tensor
     mel: Tensor | None
     num_mel_frames: list[int]
+    window_numbers: tuple[int, ...] = ()
 
     @property
     def num_targets(self) -> int:
@@ -46,13 +48,14 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> 
     ids = torch.tensor([token for example in examples for token in example.ids])
     is_target = torch.tensor([flag for example in examples for flag in example.is_target])
     learnt = is_target.nonzero()[:, 0]
-    windows = [
-        window
+    numbered = [
+        (number, window)
         for example in examples
         for span in example.spans
-        for window in split_windows(example.audios[span.audio_index].samples)
+        for number, window in enumerate(split_windows(example.audios[span.audio_index].samples))
         if num_audio_tokens(len(window))
     ]
+    windows = [window for _, window in numbered]
     mel, num_mel_frames = log_mel_batch(windows, device) if windows else (None, ())
     return PackedBatch(
         ids=ids.to(device),
@@ -61,4 +64,5 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> 
         targets=ids[learnt].to(device),
         mel=mel,
         num_mel_frames=list(num_mel_frames),
+        window_numbers=tuple(number for number, _ in numbered),
     )

@@ -35,12 +35,19 @@ class Processes:
         size: how many there are.
         device: where it computes.
         shards: whether the model lies in pieces over all of them, or whole in each.
+        splits: whether every sequence lies in pieces over all of them, or each process has sequences of its own.
     """
 
     device: torch.device
     rank: int = 0
     size: int = 1
     shards: bool = False
+    splits: bool = False
+
+    @property
+    def feeding(self) -> tuple[int, int]:
+        """Number of this process among those that share out the packs, and how many: where they split, all hear all."""
+        return (0, 1) if self.splits else (self.rank, self.size)
 
     @property
     def is_first(self) -> bool:
@@ -60,12 +67,13 @@ class Processes:
 
 
 @contextmanager
-def joined(device: str | None = None, *, shards: bool = False) -> Iterator[Processes]:
+def joined(device: str | None = None, *, shards: bool = False, splits: bool = False) -> Iterator[Processes]:
     """Take part in the run that torchrun started, or be alone.
 
     Args:
         device: "cpu", "cuda" or "cuda:1"; None takes a GPU if there is one, each process its own.
         shards: divide the model among the processes (FSDP).
+        splits: divide every sequence among the processes (context parallelism).
 
     Raises:
         OptionError: the device is not available.
@@ -82,7 +90,7 @@ def joined(device: str | None = None, *, shards: bool = False) -> Iterator[Proce
         )
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Processes(chosen, rank, size, shards)
+        yield Processes(chosen, rank, size, shards, splits and size > 1)
     except RuntimeError as error:
         if not _is_lost(error):
             raise

@@ -30,7 +30,7 @@ def initialise(model: Flamingo, seed: int) -> None:
     for name, parameter in model.named_parameters():
         if name.endswith(("out_proj.weight", "o_proj.weight", "fc2.weight", "down_proj.weight")):
             parameter.mul_(1 / math.sqrt(2 * model.config.decoder.num_layers))
-    model.projector.linear_2.weight.mul_(EMBEDDING_STD / _gelu_rms())
+    model.projector.linear_2.weight.mul_(EMBEDDING_STD / gelu_rms())
     table = sinusoids(model.config.encoder.max_positions, model.config.encoder.width)
     model.encoder.embed_positions.weight.copy_(table)
 
@@ -39,7 +39,7 @@ def _normal(weight: Tensor, std: float, generator: torch.Generator) -> None:
     weight.copy_(torch.randn(weight.shape, generator=generator) * std)
 
 
-def _gelu_rms() -> float:
+def gelu_rms() -> float:
     """Root mean square of GELU of a standard normal variable, which the projector's first layer gives."""
     points = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     density = torch.exp(-points.square() / 2) / math.sqrt(2 * math.pi)

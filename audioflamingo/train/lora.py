@@ -1,7 +1,9 @@
 """Low-rank adapters on the decoder's linear layers, and their file in the form of the PEFT library.
 
 A layer's output becomes W x + (alpha / r) B A dropout(x), with W frozen; A starts random, B at zero, so that training
-starts from the base model itself (Hu et al., LoRA). Adapters are fp32 whatever the base is.
+starts from the base model itself (Hu et al., LoRA). Adapters are kept in fp32 and computed in the dtype of x, whatever
+the base is: bf16, fp32, or whole numbers of 8 or 4 bits (QLoRA, Dettmers et al.), which are widened for one product at
+a time. `LoraLinear` is the plain form; `train.lean` computes the same with less memory.
 """
 
 from __future__ import annotations
@@ -55,24 +57,33 @@ class LoraConfig:
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer and its adapter."""
+    """A frozen linear layer and its adapter.
 
-    def __init__(self, base: nn.Linear, config: LoraConfig, generator: torch.Generator) -> None:
+    Args:
+        base: anything with `in_features` and `out_features` that gives (..., out) for (..., in).
+        config: of the adapter.
+        generator: of its first values.
+        device: of the adapter.
+    """
+
+    def __init__(
+        self, base: nn.Module, config: LoraConfig, generator: torch.Generator, device: torch.device | str = "cpu"
+    ) -> None:
         super().__init__()
         self.base = base
-        device = base.weight.device
-        bound = 1 / math.sqrt(base.in_features)  # as PEFT: uniform with a variance of 1 / (3 in)
-        start = (2 * torch.rand(config.rank, base.in_features, generator=generator) - 1) * bound
+        width, out_width = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
+        bound = 1 / math.sqrt(width)  # as PEFT: uniform with a variance of 1 / (3 in)
+        start = (2 * torch.rand(config.rank, width, generator=generator) - 1) * bound
         self.lora_a = nn.Parameter(start.to(device))
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
+        self.lora_b = nn.Parameter(torch.zeros(out_width, config.rank, device=device))
         self.scale = config.alpha / config.rank
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out), in the base's dtype."""
+        """(..., in) to (..., out), in the dtype of x."""
         out: Tensor = self.base(x)
-        narrow = functional.linear(functional.dropout(x, self.dropout, self.training).to(self.lora_a), self.lora_a)
-        return out + (functional.linear(narrow, self.lora_b) * self.scale).to(out)
+        narrow = functional.linear(functional.dropout(x, self.dropout, self.training), self.lora_a.to(x.dtype))
+        return out + functional.linear(narrow, self.lora_b.to(x.dtype)) * self.scale
 
 
 def add_lora(model: Flamingo, config: LoraConfig, *, seed: int = 0) -> list[str]:
@@ -82,12 +93,12 @@ def add_lora(model: Flamingo, config: LoraConfig, *, seed: int = 0) -> list[str]
     names = [
         name
         for name, module in model.decoder.layers.named_modules()
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in config.targets
+        if hasattr(module, "in_features") and name.rpartition(".")[2] in config.targets
     ]
     for name in names:
         parent, _, last = name.rpartition(".")
         owner = model.decoder.layers.get_submodule(parent)
-        setattr(owner, last, LoraLinear(getattr(owner, last), config, generator))
+        setattr(owner, last, LoraLinear(getattr(owner, last), config, generator, model.device))
     return [f"decoder.layers.{name}" for name in names]
 
 

@@ -6,7 +6,7 @@ Activations can be thrown away and computed again in the backward pass, layer by
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -16,9 +16,12 @@ from torch.utils.checkpoint import checkpoint
 
 from audioflamingo.config import EncoderConfig
 from audioflamingo.model.attention import Packing
-from audioflamingo.model.decoder import CausalContext
 from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.train.attention import TrainingContext
 from audioflamingo.train.collate import PackedBatch
+from audioflamingo.train.context_parallel import Split, SplitContext
+from audioflamingo.train.distributed import Processes
+from audioflamingo.train.last_layer import context_of, only_where_learnt
 
 CHUNK_TOKENS = 1_024
 STUB_MEL_FRAMES = 4  # the shortest sound that makes an audio token
@@ -43,36 +46,63 @@ class AnswerLoss(nn.Module):
         model: what is trained.
         always_listens: run the encoder on a stub where a pack holds no sound, so that all processes of a sharded run
             make the same calls. The stub has no part in the loss.
+        processes: over which packs are split, if they are; see `train.context_parallel`.
+        skips: leave out what the last layer would do for states that the loss never reads, see `train.last_layer`.
     """
 
-    def __init__(self, model: Flamingo, *, always_listens: bool = False) -> None:
+    def __init__(
+        self,
+        model: Flamingo,
+        *,
+        always_listens: bool = False,
+        skips: bool = False,
+        processes: Processes | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
+        self.processes = processes
         self.always_listens = always_listens
+        self.skips = skips
+        if skips:
+            only_where_learnt(model.decoder.layers[-1])
 
     def forward(self, pack: PackedBatch) -> Tensor:
         """() fp32 loss, summed over the pack's learnt tokens."""
         audio, nothing = self._audio(pack)
         embeddings = self.model.merge(pack.ids, audio)
         packing = Packing.of(pack.lengths, embeddings.device)
-        hidden = self.model.hidden_states(embeddings, packing.positions, CausalContext(packing))
-        loss = chunked_cross_entropy(hidden[pack.places], self.model.decoder.lm_head, pack.targets)
+        if self.processes is not None and self.processes.splits:
+            loss = self._split_loss(pack, embeddings, packing, self.processes)
+        else:
+            context = context_of(packing, pack.places) if self.skips else TrainingContext(packing)
+            hidden = self.model.hidden_states(embeddings, packing.positions, context)
+            if len(hidden) != len(pack.places):
+                hidden = hidden[pack.places]
+            loss = chunked_cross_entropy(hidden, self.model.decoder.lm_head, pack.targets)
         return loss if nothing is None else loss + nothing
+
+    def _split_loss(self, pack: PackedBatch, embeddings: Tensor, packing: Packing, processes: Processes) -> Tensor:
+        """The loss of the learnt tokens in this process's part of the pack."""
+        split = Split(packing.total, processes.rank, processes.size, embeddings.device)
+        context = SplitContext(packing, split)
+        hidden = self.model.hidden_states(embeddings[split.rows], packing.positions[split.rows], context)
+        is_here, places = split.local(pack.places)
+        return chunked_cross_entropy(hidden[places], self.model.decoder.lm_head, pack.targets[is_here])
 
     def _audio(self, pack: PackedBatch) -> tuple[Tensor | None, Tensor | None]:
         """Audio embeddings, and a zero that depends on the stub where the stub was heard instead."""
         if pack.mel is not None:
-            return self.model.projector(self._features(pack.mel, pack.num_mel_frames)), None
+            return self.model.projector(self._features(pack.mel, pack.num_mel_frames, pack.window_numbers)), None
         if not self.always_listens:
             return None, None
         config: EncoderConfig = self.model.config.encoder
         stub = torch.zeros(1, config.num_mel_bins, STUB_MEL_FRAMES + 2, device=pack.ids.device)
-        return None, 0.0 * self.model.projector(self._features(stub, [STUB_MEL_FRAMES])).float().sum()
+        return None, 0.0 * self.model.projector(self._features(stub, [STUB_MEL_FRAMES], (0,))).float().sum()
 
-    def _features(self, mel: Tensor, num_mel_frames: list[int]) -> Tensor:
+    def _features(self, mel: Tensor, num_mel_frames: list[int], window_numbers: Sequence[int]) -> Tensor:
         trains = any(parameter.requires_grad for parameter in self.model.encoder.parameters())
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            features, _ = self.model.encoder(mel, num_mel_frames)
+            features, _ = self.model.encode(mel, num_mel_frames, window_numbers or None)
         assert isinstance(features, Tensor)
         return features
 

@@ -1,311 +1,293 @@
-"""Train the embedded model from nothing: render the world, learn from it, save in the released checkpoint's form.
+"""Train the embedded model in pieces: render the world, learn from it, save a state to go on from and a checkpoint.
 
-python -m audioflamingo.train.nano --work runs/nano --out out --budget-s 1080 --until-s 540
-python -m audioflamingo.train.nano --work runs/nano --out out --budget-s 1080            # goes on from there
+python -m audioflamingo.train.nano --bench                                   # which speed is the best on this machine
+python -m audioflamingo.train.nano --recipe from_nothing --piece-s 500       # stages 1 and 2, and as much of 3 as fits
+python -m audioflamingo.train.nano --init DIR --heads FILE --piece-s 500     # on from a checkpoint: all tasks
+python -m audioflamingo.train.nano --resume DIR --piece-s 500 --decay-s 200  # on from a returned state, and to an end
+python -m audioflamingo.train.nano --assemble DIR --tokenizer FILE --out out  # a returned state as a checkpoint
+python -m audioflamingo.train.nano --recipe think --init out/checkpoint --piece-s 100 --decay-s 60
+
+A state in WORK (exact) is taken before one in --resume (small). See docs/nano.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import signal
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from audioflamingo.model.flamingo import Flamingo
-from audioflamingo.train.clips import END_OF_TURN, EVENT_NAMES, SYSTEM_AND_USER, load_shard, save_shard
-from audioflamingo.train.features import BatchLogMel
-from audioflamingo.train.heads import ListeningHeads
-from audioflamingo.train.initialise import initialise
-from audioflamingo.train.optim import MasterAdamW
-from audioflamingo.train.pool import Batch, ClipPool, text_only_batch
-from audioflamingo.train.recipes import Recipe, nano
-from audioflamingo.train.render import PlainTokenizer, render_clip, start_rendering
-from audioflamingo.train.step import losses, text_only_loss
-from audioflamingo.train.validate import Validation
+from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
+from audioflamingo.train.nano_bench import bench, chosen_speed, start_look
+from audioflamingo.train.nano_check import Checks
+from audioflamingo.train.nano_feed import NanoFeed
+from audioflamingo.train.nano_graphs import SPEEDS
+from audioflamingo.train.nano_items import PlainTokenizer
+from audioflamingo.train.nano_pool import Draws, ItemPool
+from audioflamingo.train.nano_recipe import RECIPES, NanoRecipe, shrunk
+from audioflamingo.train.nano_render import ITEMS_PER_SHARD, RenderOrder, start_workers
+from audioflamingo.train.nano_state import assemble
+from audioflamingo.train.nano_trainer import NanoTrainer, Start, decay_share
 
-PREFETCHED = 4
-LOG_EVERY_STEPS = 50
-TEXT_ONLY_EVERY_STEPS = 20
-HOURS_PER_SHARD = 0.12  # of the mixture, measured; a little less, so that the pool is filled
+LOG_EVERY_S = 10.0
+SHARDS_AHEAD = 16  # of each process: what may wait on the disk while a GPU is looked at
+FEW_CHECKS = {"speech": 6, "counting": 4, "temporal_order": 4, "music_reasoning": 4, "think": 2}
+TINY = ModelConfig(
+    EncoderConfig(width=32, num_layers=2, num_heads=2, ffn_width=64),
+    DecoderConfig(vocab_size=2048, width=32, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=64),
+    audio_token_id=2045,
+)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Where and how long to train.
+    """One piece of training.
 
     Attributes:
-        work: folder of shards and of the state that a later piece resumes from.
-        out: folder for the checkpoint and the log.
-        tokenizer_file: tokenizer.json.
-        until_s: stop (and save the state) once so much of the budget is spent.
+        work: folder of shards, of held-out items and of the exact state, on this machine.
+        out: folder of what goes out: the small state, the checkpoint, the log.
+        begin: what a run without a state begins with.
+        resume: folder of a small state, or None.
+        piece_s: seconds of training in this piece.
+        decay_s: of which so many end it with falling rates; 0 leaves the rates up.
         num_workers: rendering processes.
-        pool_hours: room for so many hours of sound on the device.
+        pool_hours: length of the ring of sound.
         first_hours: training starts when so many are there.
+        check_every_s: between two looks at held-out items.
+        num_steps: end after so many steps; 0 is no limit.
+        longest_s: of the scenes.
+        check_counts: held-out items of each kind; None takes the usual.
+        items_per_shard: see `RenderOrder`.
+        keep_hours: of sound that stay on the disk for the next piece on this machine.
     """
 
     work: Path
     out: Path
-    tokenizer_file: Path
-    until_s: float
+    begin: Start
+    resume: Path | None
+    piece_s: float
+    decay_s: float = 0.0
     num_workers: int = 2
     pool_hours: float = 1.0
-    first_hours: float = 0.02
+    first_hours: float = 0.05
+    check_every_s: float = 120.0
+    num_steps: int = 0
+    longest_s: float = 600.0
+    check_counts: dict[str, int] | None = None
+    items_per_shard: int = ITEMS_PER_SHARD
+    keep_hours: float = 0.0
 
 
-class Feeder:
-    """Appends shards as they appear and keeps a few batches ready, in threads of its own."""
+class Piece:
+    """One piece from start to end."""
 
-    def __init__(self, pool: ClipPool, folder: Path, recipe: Recipe, first_step: int) -> None:
-        self.pool, self.folder, self.recipe = pool, folder, recipe
-        self.seen: set[str] = set()
-        self.max_length_s = recipe.short_s
-        self.ready: list[Batch] = []
-        self.condition = threading.Condition()
-        self.stopped = False
-        self.rng = np.random.default_rng((recipe.seed, 7, first_step))
-        self.failure: BaseException | None = None
-        self.threads = [threading.Thread(target=self._guard, args=(loop,), daemon=True) for loop in self._loops()]
-
-    def _loops(self) -> tuple[Any, Any]:
-        return self._load_shards, self._prepare_batches
-
-    def _guard(self, loop: Any) -> None:
-        try:
-            loop()
-        except BaseException as error:  # a thread's failure must end the run, not hang it
-            with self.condition:
-                self.failure = error
-                self.condition.notify_all()
-
-    def start(self, first_hours: float) -> None:
-        """Wait until the first hours are loaded, then prepare batches."""
-        self.threads[0].start()
-        while self.pool.hours < first_hours and self.failure is None:
-            time.sleep(0.2)
-        self.threads[1].start()
-
-    def _load_shards(self) -> None:
-        while not self.stopped:
-            fresh = sorted(p for p in self.folder.glob("shard-*.npz") if p.name not in self.seen)
-            for path in fresh:
-                if self.stopped or not self.pool.append(path):
-                    return
-                self.seen.add(path.name)
-            time.sleep(0.5)
-
-    def _prepare_batches(self) -> None:
-        while not self.stopped:
-            batch = self.pool.draw(self.rng, self.recipe.batch_s, self.max_length_s)
-            with self.condition:
-                self.condition.wait_for(lambda: len(self.ready) < PREFETCHED or self.stopped)
-                self.ready.append(batch)
-                self.condition.notify_all()
-
-    def next(self) -> Batch:
-        """The next batch."""
-        with self.condition:
-            self.condition.wait_for(lambda: self.ready or self.failure)
-            if self.failure is not None:
-                raise RuntimeError("a feeding thread failed") from self.failure
-            batch = self.ready.pop(0)
-            self.condition.notify_all()
-        return batch
-
-    def stop(self) -> None:
-        """End the threads."""
-        with self.condition:
-            self.stopped = True
-            self.condition.notify_all()
-
-
-class Trainer:
-    """Model, heads, optimiser and the clock."""
-
-    def __init__(self, recipe: Recipe, job: Job, device: torch.device) -> None:
+    def __init__(self, recipe: NanoRecipe, job: Job, device: torch.device, speed: str) -> None:
         self.recipe, self.job, self.device = recipe, job, device
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        torch.manual_seed(recipe.seed)
-        self.model = Flamingo(recipe.model)
-        initialise(self.model, recipe.seed)
-        self.heads = ListeningHeads(recipe.model.encoder.width)
-        self.optimiser = self._move(dtype)
-        self.log_mel = BatchLogMel(device)
-        self.tokenizer = PlainTokenizer(job.tokenizer_file)
-        self.prefix = torch.tensor(self.tokenizer.encode(SYSTEM_AND_USER), device=device)
-        self.text_only = text_only_batch(self.tokenizer, device)
-        self.spent_s, self.num_steps, self.heard_s = 0.0, 0, 0.0
-        self.model.train()
+        self.began = time.monotonic()
+        self.shards = job.work / "shards"
+        tokenizer = PlainTokenizer(job.begin.tokenizer)
+        self.workers, self.stop_workers = start_workers(self._order(), job.num_workers)
+        try:
+            look = start_look(speed, job.work, device)
+            self.checks = Checks(
+                job.work / "checks.npz", tokenizer, device, recipe.model.decoder.vocab_size,
+                counts=job.check_counts or recipe.checks, longest_s=job.longest_s,
+            )  # fmt: skip
+            self.trainer = NanoTrainer(recipe, job.begin, device, chosen_speed(speed, job.work, device, look))
+            self._take_state()
+            self.pool = ItemPool(device, round(job.pool_hours * 3_600 * 16_000))
+            self.feed = NanoFeed(
+                self.pool, self.shards, self._draws(tokenizer), (recipe.seed, self.trainer.num_steps),
+                keep_hours=job.keep_hours,
+            )  # fmt: skip
+        except BaseException:
+            self._end_workers()
+            raise
+        self.is_told_to_end = threading.Event()
 
-    def _move(self, dtype: torch.dtype) -> MasterAdamW:
-        # The masters are taken in fp32 before the model is rounded.
-        self.model.to(self.device), self.heads.to(self.device)
-        optimiser = MasterAdamW(
-            {
-                "encoder": [*self.model.encoder.parameters(), *self.heads.parameters()],
-                "decoder": [*self.model.projector.parameters(), *self.model.decoder.parameters()],
-            }
-        )
-        self.model.to(dtype), self.heads.to(dtype)
-        optimiser.parameters = _trainable(self.model, self.heads, optimiser)
-        return optimiser
+    def _order(self) -> RenderOrder:
+        job, recipe = self.job, self.recipe
+        return RenderOrder(
+            self.shards, job.begin.tokenizer, recipe.seed, recipe.mixture,
+            max_ahead=max(4, SHARDS_AHEAD * job.num_workers), longest_s=job.longest_s,
+            items_per_shard=job.items_per_shard,
+        )  # fmt: skip
+
+    def _draws(self, tokenizer: PlainTokenizer) -> Draws:
+        recipe = self.recipe
+        return Draws(
+            recipe.short, recipe.long, recipe.long_share, recipe.model.decoder.vocab_size,
+            tokenizer.encode("<sound>")[0], recipe.token_noise,
+        )  # fmt: skip
 
     @property
-    def progress(self) -> float:
-        """Share of the budget that is spent."""
-        return min(self.spent_s / self.recipe.budget_s, 1.0)
+    def state_file(self) -> Path:
+        """The exact state."""
+        return self.job.work / "state.pt"
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step; losses stay on the device."""
-        mel = self.log_mel(batch.samples, self.recipe.augmentation_at(self.progress))
-        plan = self.recipe.plan(self.progress)
-        parts = losses(self.model, self.heads, batch, mel, self.prefix, plan)
-        torch.autograd.backward(parts["total"])
-        if plan.decoder and self.num_steps % TEXT_ONLY_EVERY_STEPS == 0:
-            torch.autograd.backward(text_only_loss(self.model, self.text_only, self.prefix, plan))
-        parts["norm"] = self.optimiser.step(self.recipe.rates(self.progress))
-        self.num_steps += 1
-        self.heard_s += batch.samples.numel() / 16_000
-        return {name: value.detach() for name, value in parts.items()}
+    def _take_state(self) -> None:
+        if self.state_file.exists():
+            self.trainer.restore(torch.load(self.state_file, map_location=self.device, weights_only=True))
+        elif self.job.resume is not None:
+            self.trainer.restore_small(self.job.resume)
 
-    def state(self) -> dict[str, Any]:
-        """All that a later piece needs."""
-        return {
-            "optimiser": self.optimiser.state_dict(),
-            "spent_s": self.spent_s,
-            "num_steps": self.num_steps,
-            "heard_s": self.heard_s,
-        }
+    def run(self) -> NanoTrainer:
+        """Train, and save whatever ends it but a failure."""
+        previous = signal.signal(signal.SIGTERM, lambda *_: self.is_told_to_end.set())
+        try:
+            self.feed.fill(self.job.first_hours, lambda: any(worker.is_alive() for worker in self.workers))
+            self.log({"ready_after_s": round(time.monotonic() - self.began, 1), "speed": self.trainer.runner.speed})
+            self._capture()
+            self.feed.start()
+            self._loop()
+        finally:
+            self.feed.stop()
+            self._end_workers()
+            signal.signal(signal.SIGTERM, previous)
+        self._save()
+        return self.trainer
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.spent_s, self.num_steps, self.heard_s = state["spent_s"], state["num_steps"], state["heard_s"]
+    def _capture(self) -> None:
+        """Compile and capture before any thread runs; this changes no weights."""
+        if self.trainer.runner.speed == "eager":
+            return
+        began, seen = time.monotonic(), set()
+        mode = self.recipe.phase(self.trainer.spent_s).mode
+        for _ in range(64):
+            plan = self.feed.one()
+            if plan.shape in seen:
+                continue
+            seen.add(plan.shape)
+            self.trainer.runner(self.trainer.mel(self.pool.samples, plan), plan, mode)
+            for parameter in self.trainer.optimiser.parameters:
+                parameter.grad = None
+        self.log({"captured_after_s": round(time.monotonic() - began, 1), "shapes": len(seen)})
 
+    def _loop(self) -> None:
+        trainer, job = self.trainer, self.job
+        began, before, first_step = time.monotonic(), trainer.spent_s, trainer.num_steps
+        sums, num, logged, checked = dict[str, Tensor](), 0, began, began
+        while not self.is_told_to_end.is_set() and trainer.spent_s - before < job.piece_s:
+            decay = decay_share(before + job.piece_s - trainer.spent_s, job.decay_s, self.recipe.last_rate)
+            for name, value in trainer.step(self.pool.samples, self.feed.next(), decay).items():
+                sums[name] = sums[name] + value if name in sums else value
+            num += 1
+            now = time.monotonic()
+            if now - logged >= LOG_EVERY_S or trainer.num_steps == first_step + 1:
+                self.log(self._means(sums, num, now - logged, decay))
+                sums, num, logged = {}, 0, time.monotonic()
+            if now - checked >= job.check_every_s:
+                self.log(self.checks.run(trainer.model, trainer.heads))
+                self._keep_state()  # whatever ends this piece costs no more than the time since
+                checked = logged = time.monotonic()
+            trainer.spent_s = before + time.monotonic() - began
+            if job.num_steps and trainer.num_steps >= first_step + job.num_steps:
+                break
 
-def _trainable(model: Flamingo, heads: ListeningHeads, optimiser: MasterAdamW) -> list[torch.nn.Parameter]:
-    """Parameters in the optimiser's order; `Module.to` may have replaced the tensors behind them."""
-    assert all(p.requires_grad for p in optimiser.parameters)
-    known = {id(p) for p in [*model.parameters(), *heads.parameters()]}
-    assert all(id(p) in known for p in optimiser.parameters), "Module.to replaced parameters"
-    return optimiser.parameters
+    def _means(self, sums: dict[str, Tensor], num: int, seconds: float, decay: float) -> dict[str, Any]:
+        values = {name: round(float(value) / num, 4) for name, value in sums.items()}
+        return {"ms_per_step": round(1_000 * seconds / num, 1), "decay": round(decay, 3), **values}
 
+    def _save(self) -> None:
+        """The exact state here; the small one and the better of the last and the averaged weights outside."""
+        trainer, out = self.trainer, self.job.out
+        self._keep_state()
+        last = self.checks.run(trainer.model, trainer.heads)
+        self.log({"weights": "last", **last})
+        with trainer.with_average():
+            mean = self.checks.run(trainer.model, trainer.heads)
+            self.log({"weights": "averaged", **mean})
+            is_better = mean["val_tokens"] >= last["val_tokens"]
+            if is_better:
+                trainer.export(out)
+        if not is_better:
+            trainer.export(out)
+        if self.recipe.adapter is None:
+            # Whoever goes on with rates up wants the last weights; a piece that decays is an end.
+            trainer.save_small(out / "small", averaged=is_better and self.job.decay_s > 0)
 
-def run(recipe: Recipe, job: Job, device: torch.device) -> Trainer:
-    """Train until the job's share of the budget is spent; returns the trainer."""
-    workers, stop = start_rendering(
-        job.work / "shards",
-        job.tokenizer_file,
-        seed=recipe.seed,
-        num_workers=job.num_workers,
-        max_shards=math.ceil(job.pool_hours / HOURS_PER_SHARD),
-    )
-    trainer = Trainer(recipe, job, device)
-    state_file = job.work / "state.pt"
-    if state_file.exists():
-        trainer.restore(torch.load(state_file, map_location=device, weights_only=True))
-    pool = ClipPool(
-        device,
-        max_samples=int(job.pool_hours * 3_600 * 16_000),
-        num_event_names=len(EVENT_NAMES),
-        pad_id=trainer.tokenizer.encode(END_OF_TURN)[0],
-    )
-    validation = Validation(_validation_shard(recipe, job, trainer.tokenizer), trainer.tokenizer, device)
-    feeder = Feeder(pool, job.work / "shards", recipe, trainer.num_steps)
-    feeder.start(job.first_hours)
-    try:
-        _loop(trainer, feeder, validation)
-    finally:
-        feeder.stop()
-        stop.set()
-        for worker in workers:
+    def _keep_state(self) -> None:
+        """The exact state, which appears under its name when it is whole."""
+        partial = self.state_file.with_suffix(".partial")
+        torch.save(self.trainer.state(), partial)
+        partial.replace(self.state_file)
+
+    def _end_workers(self) -> None:
+        self.stop_workers.set()
+        for worker in self.workers:
             worker.terminate()
-    save(trainer, state_file)
-    return trainer
+        for worker in self.workers:
+            worker.join()
 
-
-def _loop(trainer: Trainer, feeder: Feeder, validation: Validation) -> None:
-    recipe, job = trainer.recipe, trainer.job
-    began, before, sums = time.monotonic(), trainer.spent_s, dict[str, Tensor]()
-    next_validation = before
-    while trainer.spent_s < job.until_s:
-        feeder.max_length_s = recipe.short_s if trainer.progress < recipe.short_until else 30.0
-        for name, value in trainer.step(feeder.next()).items():
-            sums[name] = sums.get(name, 0.0) + value
-        if trainer.num_steps % LOG_EVERY_STEPS == 0:
-            _log(trainer, {k: round(float(v) / LOG_EVERY_STEPS, 4) for k, v in sums.items()}, feeder.pool.hours)
-            sums = {}
-        if trainer.spent_s >= next_validation + recipe.budget_s / 12:
-            next_validation = trainer.spent_s
-            _log(trainer, validation.run(trainer), feeder.pool.hours)
-        trainer.spent_s = before + time.monotonic() - began
-    _log(trainer, validation.run(trainer), feeder.pool.hours)
-
-
-def _log(trainer: Trainer, values: dict[str, Any], hours: float) -> None:
-    line = {
-        "s": round(trainer.spent_s, 1),
-        "step": trainer.num_steps,
-        "heard_h": round(trainer.heard_s / 3_600, 1),
-        "pool_h": round(hours, 1),
-        **values,
-    }
-    print(json.dumps(line), flush=True)
-    trainer.job.out.mkdir(parents=True, exist_ok=True)
-    with (trainer.job.out / "log.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _validation_shard(recipe: Recipe, job: Job, tokenizer: PlainTokenizer, num_clips: int = 192) -> dict[str, Any]:
-    """Clips of the test split, the same in every run."""
-    path = job.work / "validation.npz"
-    if not path.exists():
-        job.work.mkdir(parents=True, exist_ok=True)
-        save_shard([render_clip((recipe.seed, 999, i), tokenizer, "test") for i in range(num_clips)], path)
-    return load_shard(path)
-
-
-def save(trainer: Trainer, state_file: Path) -> None:
-    """The state to go on from, and the checkpoint as it is now."""
-    from safetensors.torch import save_file
-
-    from audioflamingo.model.weights import save_flamingo, write_companions
-
-    torch.save(trainer.state(), state_file)
-    out = trainer.job.out
-    save_flamingo(trainer.model, out / "checkpoint", dtype=torch.bfloat16, max_shard_bytes=15_500_000, overwrite=True)
-    write_companions(out / "checkpoint", trainer.model.config, trainer.job.tokenizer_file.parent)
-    heads = {name: tensor.bfloat16().contiguous() for name, tensor in trainer.heads.state_dict().items()}
-    save_file(heads, out / "heads.safetensors")
+    def log(self, values: dict[str, Any]) -> None:
+        """A line of JSON, printed and kept."""
+        trainer = self.trainer
+        line = {
+            "s": round(trainer.spent_s, 1), "step": trainer.num_steps, "heard_h": round(trainer.heard_s / 3_600, 2),
+            "pool_h": round(self.pool.hours, 2), "shards": self.feed.num_shards,
+            "waited_s": round(self.feed.waited_s, 1), **values,
+        }  # fmt: skip
+        print(json.dumps(line), flush=True)
+        self.job.out.mkdir(parents=True, exist_ok=True)
+        with (self.job.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def main() -> None:
     """Parse arguments and run."""
+    options = _parser().parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape
+    torch.set_float32_matmul_precision("high")
+    recipe = RECIPES[options.recipe]()
+    if options.step_s:
+        recipe = shrunk(recipe, TINY if options.tiny else recipe.model, options.step_s)
+    if options.assemble:
+        assemble(recipe.model, options.assemble, options.tokenizer, options.out)
+        return
+    if options.bench:
+        bench(recipe, device, options.work)
+        return
+    job = Job(
+        options.work, options.out, Start(options.tokenizer, options.init, options.heads), options.resume,
+        options.piece_s, options.decay_s, options.workers, options.pool_hours, options.first_hours,
+        options.check_every_s, options.steps, options.longest_s,
+        FEW_CHECKS if options.step_s else None, keep_hours=options.keep_hours,
+    )  # fmt: skip
+    Piece(recipe, job, device, options.speed).run()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--recipe", choices=list(RECIPES), default="all_tasks")
     parser.add_argument("--work", type=Path, default=Path("runs/nano"))
     parser.add_argument("--out", type=Path, default=Path("out"))
-    parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json, see train/words.py")
-    parser.add_argument("--budget-s", type=float, default=1_080.0, help="seconds of training in all pieces together")
-    parser.add_argument("--until-s", type=float, help="end this piece once so much is spent (default: the budget)")
-    parser.add_argument("--batch-s", type=float, default=1_000.0, help="seconds of sound a step")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, see train/words.py")
+    parser.add_argument("--init", type=Path, help="checkpoint to begin with")
+    parser.add_argument("--heads", type=Path, help="heads.safetensors that belong to it")
+    parser.add_argument("--resume", type=Path, help="folder of a small state")
+    parser.add_argument("--piece-s", type=float, default=500.0, help="seconds of training in this piece")
+    parser.add_argument("--decay-s", type=float, default=0.0, help="so many of them end it with falling rates")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pool-hours", type=float, default=1.0)
-    parser.add_argument("--first-hours", type=float, default=0.02)
-    options = parser.parse_args()
-    job = Job(
-        options.work, options.out, options.tokenizer, options.until_s or options.budget_s,
-        options.workers, options.pool_hours, options.first_hours,
-    )  # fmt: skip
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and nearly every batch has its own
-    run(nano(options.budget_s, options.batch_s), job, device)
+    parser.add_argument("--keep-hours", type=float, default=0.0, help="of sound that stay on the disk for later")
+    parser.add_argument("--first-hours", type=float, default=0.05)
+    parser.add_argument("--check-every-s", type=float, default=120.0)
+    parser.add_argument("--steps", type=int, default=0, help="end after so many steps")
+    parser.add_argument("--longest-s", type=float, default=600.0, help="longest scene")
+    parser.add_argument("--speed", choices=["auto", *SPEEDS], default="auto")
+    parser.add_argument("--step-s", type=float, default=0.0, help="smaller steps of so many seconds, for a CPU")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, with --step-s")
+    parser.add_argument("--assemble", type=Path, help="make a checkpoint in OUT of this small state, and end")
+    parser.add_argument("--bench", action="store_true", help="time a step in every way and keep the best in WORK")
+    return parser
 
 
 if __name__ == "__main__":

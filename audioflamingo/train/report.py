@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ NUM_AVERAGED = 5  # steps at either end
 DIGITS = 6
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 640, 240, 40
 MAX_POINTS = 1_000
+NUM_TICKS = 4
+SMOOTHED_SHARE = 20  # of the steps
 
 
 class Log:
@@ -61,8 +65,9 @@ class Log:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         if self._board is not None:
-            for name in ("loss", "rate", "norm", "tokens_per_s"):
-                self._board.add_scalar(name, line[name], progress.step)
+            for name in ("loss", "rate", "norm", "tokens_per_s", "mfu"):
+                if line[name] is not None:
+                    self._board.add_scalar(name, line[name], progress.step)
 
     def close(self) -> None:
         """Close the files."""
@@ -92,9 +97,11 @@ def write_report(folder: Path, stage: Stage, base: str, corpus: Corpus, log: Log
         "loss": f"{log.first_loss:.4f} in the first {NUM_AVERAGED} steps, {log.last_loss:.4f} in the last",
         "learnt tokens": sum(line["num_targets"] for line in log.lines),
         "tokens a second": f"{_mean([line['tokens_per_s'] for line in log.lines]):.0f} in each process",
+        "MFU": _share([line["mfu"] for line in log.lines if line.get("mfu") is not None]),
+        "time": f"{sum(line['num_tokens'] / max(line['tokens_per_s'], 1e-9) for line in log.lines):.0f} s of steps",
         "peak rate": stage.rate,
         "seconds a step": stage.batch_s,
-        "precision": stage.precision,
+        "precision": stage.precision + (f", base in {stage.quantize}" if stage.quantize else ""),
         "seed": stage.seed,
     }
     table = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
@@ -105,20 +112,66 @@ def write_report(folder: Path, stage: Stage, base: str, corpus: Corpus, log: Log
 
 
 def plot(losses: Sequence[float]) -> str:
-    """A line of losses over steps as SVG."""
-    points = [(i, loss) for i, loss in enumerate(losses)][:: max(1, len(losses) // MAX_POINTS)]
-    top = max((loss for _, loss in points), default=1.0) or 1.0
-    right = max(len(losses) - 1, 1)
-    width, height = PLOT_WIDTH - 2 * MARGIN, PLOT_HEIGHT - 2 * MARGIN
-    path = " ".join(f"{MARGIN + width * i / right:.1f},{MARGIN + height * (1 - y / top):.1f}" for i, y in points)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{PLOT_WIDTH}" height="{PLOT_HEIGHT}" font-family="sans-serif" '
-        f'font-size="12"><rect width="100%" height="100%" fill="white"/>'
-        f'<path d="M{MARGIN},{MARGIN}v{height}h{width}" fill="none" stroke="black"/>'
-        f'<polyline points="{path}" fill="none" stroke="#1f77b4"/>'
-        f'<text x="4" y="{MARGIN}">{top:.2f}</text><text x="4" y="{MARGIN + height}">0</text>'
-        f'<text x="{MARGIN + width - 60}" y="{PLOT_HEIGHT - 12}">step {len(losses)}</text></svg>\n'
+    """Losses over steps as SVG: every step thin, their running mean thick."""
+    every = max(1, len(losses) // MAX_POINTS)
+    top = _rounded_up(max(losses, default=1.0))
+    right = max(len(losses), 1)
+    curves = [(losses, "#9ecae1", 1.0), (_smoothed(losses), "#08519c", 2.0)]
+    drawn = "".join(
+        f'<polyline points="{" ".join(_point(i + 1, y, right, top) for i, y in list(enumerate(values))[::every])}" '
+        f'fill="none" stroke="{colour}" stroke-width="{width:g}"/>'
+        for values, colour, width in curves
     )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{PLOT_WIDTH}" height="{PLOT_HEIGHT}" '
+        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
+        f"{_grid(right, top)}{drawn}"
+        f'<text x="{PLOT_WIDTH / 2:g}" y="{PLOT_HEIGHT - 6}" text-anchor="middle">step</text>'
+        f'<text x="{MARGIN}" y="16">loss: every step, and the mean of about {_window(len(losses))}</text></svg>\n'
+    )
+
+
+def _grid(right: int, top: float) -> str:
+    """Lines and numbers at quarters of both axes."""
+    parts = []
+    for quarter in range(NUM_TICKS + 1):
+        step, loss = right * quarter / NUM_TICKS, top * quarter / NUM_TICKS
+        x, y = _point(step, loss, right, top).split(",")
+        parts.append(
+            f'<path d="M{MARGIN},{y}H{PLOT_WIDTH - MARGIN}" stroke="#ddd"/>'
+            f'<text x="{MARGIN - 6}" y="{float(y) + 4:g}" text-anchor="end">{loss:.3g}</text>'
+            f'<text x="{x}" y="{PLOT_HEIGHT - MARGIN + 16}" text-anchor="middle">{round(step)}</text>'
+        )
+    return "".join(parts)
+
+
+def _point(step: float, loss: float, right: int, top: float) -> str:
+    width, height = PLOT_WIDTH - 2 * MARGIN, PLOT_HEIGHT - 2 * MARGIN
+    return f"{MARGIN + width * step / right:.1f},{PLOT_HEIGHT - MARGIN - height * loss / top:.1f}"
+
+
+def _window(num_steps: int) -> int:
+    return max(1, num_steps // SMOOTHED_SHARE)
+
+
+def _smoothed(losses: Sequence[float]) -> list[float]:
+    """Means over the steps around each, fewer at the ends."""
+    half = _window(len(losses)) // 2
+    sums = [0.0, *accumulate(losses)]
+    ends = [(max(0, i - half), min(len(losses), i + half + 1)) for i in range(len(losses))]
+    return [(sums[end] - sums[start]) / (end - start) for start, end in ends]
+
+
+def _rounded_up(value: float) -> float:
+    """The next of 1, 2, 4, 6, 8 times a power of ten, so that the numbers at the axis are short."""
+    if not value > 0 or not math.isfinite(value):
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= value)
+
+
+def _share(values: Sequence[float]) -> str:
+    return f"{_mean(values):.1%} in the mean of all steps" if values else "not measured"
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

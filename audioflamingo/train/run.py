@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,12 +21,17 @@ from audioflamingo.model.weights.companions import write_companions
 from audioflamingo.model.weights.read import is_nvidia
 from audioflamingo.prompt import load_template
 from audioflamingo.tokenizer import Tokenizer
+from audioflamingo.train.backbone import check_stage, read_backbone_config, write_aligned_base
+from audioflamingo.train.costs import StepCost, matmul_rate
 from audioflamingo.train.data import Component, Corpus, ExampleMaker, Schedule, load_corpus
 from audioflamingo.train.data.corpus import write_bad_rows
+from audioflamingo.train.data.schedule import SECONDS_PER_TOKEN
 from audioflamingo.train.distributed import Processes, shard, whole
 from audioflamingo.train.feed import Feed
 from audioflamingo.train.lora import save_adapter
+from audioflamingo.train.memory import Memory, device_memory, estimate, num_trained
 from audioflamingo.train.parts import prepare, trained
+from audioflamingo.train.pointwise import pointwise
 from audioflamingo.train.report import Log, write_report
 from audioflamingo.train.stages import Stage
 from audioflamingo.train.trainer import Progress, Saving, Trainer, TrainingError
@@ -35,6 +40,8 @@ from audioflamingo.train.updates import Updates
 MODEL_FOLDER = "model"
 CHECKPOINTS = "checkpoints"
 BAD_ROWS = "bad_rows.jsonl"
+INDEX = "index"
+ALIGNED_BASE = "base"
 BYTES_PER_TRAINED = 12  # master and two moments
 
 
@@ -50,6 +57,7 @@ class Job:
         replay: rows of our own world to be mixed in.
         save_every_steps: between checkpoints.
         keep: checkpoints.
+        backbone: folder of a text checkpoint that takes the place of the base's decoder, or None.
     """
 
     base: str
@@ -59,6 +67,7 @@ class Job:
     replay: int = 0
     save_every_steps: int = 100
     keep: int = 2
+    backbone: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,13 +89,26 @@ class Result:
     num_bad: int
 
 
-def train(job: Job, processes: Processes, report: Callable[[Progress], None] = lambda _: None) -> Result:
+def train(
+    job: Job,
+    processes: Processes,
+    report: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Result:
     """Run a job, or go on with one that was stopped.
+
+    Args:
+        job: what.
+        processes: who takes part.
+        report: called after every step.
+        tell: called once before the first step, with a line about memory.
 
     Raises:
         FlamingoError: base, data, options or machine do not allow it.
     """
-    base = resolve(job.base)
+    if job.stage.quantize and processes.shards:
+        raise OptionError("a base in few bits is not divided among processes; leave out --quantize or --shard")
+    base = _base(job, processes)
     texts = base / "llm" if is_nvidia(base) else base
     tokenizer, config = Tokenizer.from_folder(texts), load_config(base)
     _check_fit(job.stage, config, tokenizer)
@@ -95,19 +117,24 @@ def train(job: Job, processes: Processes, report: Callable[[Progress], None] = l
     stage = job.stage
     schedule = Schedule(
         tuple(sample.size.num_tokens for sample in corpus.samples),
-        stage.batch_s, stage.micro_s, stage.epochs, stage.seed, processes.size,
+        stage.batch_s, stage.micro_s, stage.epochs, stage.seed, processes.feeding[1],
     )  # fmt: skip
     model = _load(base, stage, processes)
-    loss = prepare(model, stage, always_listens=processes.shards)
+    memory = _memory(config, stage, schedule, processes)
+    tell(memory.described(device_memory(processes.device)))
+    loss = prepare(model, stage, processes=processes, num_kept=memory.num_kept)
+    if stage.compiles and processes.device.type == "cuda":
+        pointwise.compile()
     if processes.shards:
         shard(loss, model, stage.precision, processes)
     parameters = trained(loss)
     _check_space(job, parameters, processes)
-    with closing(Feed(corpus, maker, schedule, rank=processes.rank)) as feed:
+    with closing(Feed(corpus, maker, schedule, rank=processes.feeding[0])) as feed:
         trainer = Trainer(
             loss=loss, stage=stage, updates=Updates(parameters, stage), feed=feed, processes=processes,
             saving=Saving(job.out / CHECKPOINTS, job.save_every_steps, job.keep),
             identity=_identity(job, config, corpus, schedule), filler_id=tokenizer.im_end,
+            cost=_cost(config, stage, processes),
         )  # fmt: skip
         log = _train(trainer, job, report)
     folder = _export(job, base, texts, model, trainer)
@@ -118,6 +145,19 @@ def train(job: Job, processes: Processes, report: Callable[[Progress], None] = l
         write_report(job.out, stage, job.base, corpus, log, bad)
     processes.wait()
     return Result(folder, log.first_loss, log.last_loss, trainer.num_steps, len(bad))
+
+
+def _base(job: Job, processes: Processes) -> Path:
+    """The checkpoint to start from, which is made first where it gets another decoder."""
+    base = resolve(job.base)
+    if job.backbone is None:
+        return base
+    check_stage(job.stage.name)
+    folder = job.out / ALIGNED_BASE
+    if processes.is_first:
+        write_aligned_base(base, job.backbone, folder, job.stage.seed)
+    processes.wait()
+    return folder
 
 
 def _train(trainer: Trainer, job: Job, report: Callable[[Progress], None]) -> Log:
@@ -153,7 +193,12 @@ def _corpus(job: Job, maker: ExampleMaker, processes: Processes) -> Corpus:
             _replayed(folder, job.replay, job.stage.seed)
         processes.wait()
         components.append(Component(_replayed(folder, job.replay, job.stage.seed)))
-    return load_corpus(components, maker, job.out / BAD_ROWS if processes.is_first else None)
+    if not processes.is_first:
+        processes.wait()  # for what the first one finds out and keeps
+    corpus = load_corpus(components, maker, job.out / BAD_ROWS if processes.is_first else None, job.out / INDEX)
+    if processes.is_first:
+        processes.wait()
+    return corpus
 
 
 def _replayed(folder: Path, num_rows: int, seed: int) -> Path:
@@ -171,6 +216,24 @@ def _load(base: Path, stage: Stage, processes: Processes) -> Flamingo:
     """Short weights where they are whole in each process; fp32 ones in shards, which are gathered in short form."""
     short = stage.precision == "bfloat16" and not processes.shards
     return load_flamingo(base, device=processes.device, dtype=torch.bfloat16 if short else torch.float32)
+
+
+def _memory(config: ModelConfig, stage: Stage, schedule: Schedule, processes: Processes) -> Memory:
+    """What the largest pack takes; layers keep their activations where there is room for them."""
+    return estimate(
+        config,
+        stage,
+        num_trained(config, stage),
+        num_tokens=round(schedule.pack_s / SECONDS_PER_TOKEN / (processes.size if processes.splits else 1)),
+        num_shards=processes.size if processes.shards else 1,
+        device_bytes=device_memory(processes.device),
+    )
+
+
+def _cost(config: ModelConfig, stage: Stage, processes: Processes) -> StepCost:
+    dtype = torch.bfloat16 if stage.precision == "bfloat16" else torch.float32
+    rate = matmul_rate(processes.device, dtype)
+    return StepCost(config, stage, num_trained(config, stage) if stage.lora else 0, rate)
 
 
 def _check_space(job: Job, parameters: dict[str, nn.Parameter], processes: Processes) -> None:
@@ -214,6 +277,9 @@ def _export(job: Job, base: Path, texts: Path, model: Flamingo, trainer: Trainer
     return folder
 
 
-def small_base(name: str) -> bool:
+def small_base(name: str, backbone: Path | None = None) -> bool:
     """Whether a base is of the embedded model's order, for which `stages.nano` is meant."""
-    return num_parameters(load_config(resolve(name))) < 100_000_000
+    config = load_config(resolve(name))
+    if backbone is not None:
+        config = replace(config, decoder=read_backbone_config(backbone)[0])
+    return num_parameters(config) < 100_000_000

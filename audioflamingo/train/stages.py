@@ -94,7 +94,9 @@ class Stage:
         betas: of AdamW.
         clip: largest norm of all gradients together.
         precision: what is computed in; what is trained is kept in fp32 anyway.
-        recomputes: throw activations away and compute them again.
+        recomputes: throw activations away and compute them again, in as many layers as memory asks for.
+        quantize: store the frozen decoder's matrices in 8 or 4 bits, under adapters.
+        compiles: compile what a frozen decoder does besides products; on a GPU only.
         seed: of adapters, order and dropout.
         published: what the sources say.
     """
@@ -115,6 +117,8 @@ class Stage:
     clip: float = 1.0
     precision: Precision = "bfloat16"
     recomputes: bool = True
+    quantize: Literal["int8", "int4"] | None = None
+    compiles: bool = False
     seed: int = 20261124
     published: dict[Values, Published] = field(default_factory=dict)
 
@@ -135,6 +139,8 @@ class Stage:
             complaints.append("captions need 'captioner' in trains and a CaptionerConfig, both")
         if "lora" in self.trains and "decoder" in self.trains:
             complaints.append("adapters are for a frozen decoder, but it is trained too")
+        if self.quantize and "decoder" in self.trains:
+            complaints.append(f"a base in {self.quantize} cannot be trained itself; take lora or stage_3_5")
         if not self.trains:
             complaints.append("nothing is trained")
         if complaints:

@@ -19,6 +19,7 @@ from torch import nn
 
 from audioflamingo.train import checkpoint
 from audioflamingo.train.collate import PackedBatch, collate
+from audioflamingo.train.costs import StepCost
 from audioflamingo.train.data import BadRow, Example, TrainingDataError
 from audioflamingo.train.data.corpus import check_bad_share
 from audioflamingo.train.distributed import Processes
@@ -46,6 +47,8 @@ class Progress:
         tokens_per_s: in this process.
         left_s: time to the end at this speed.
         num_bad: rows that were left out.
+        mfu: share of the device's measured rate of matrix products that went into the model, data and all; None where
+            that rate is not known.
     """
 
     step: int
@@ -58,6 +61,7 @@ class Progress:
     tokens_per_s: float
     left_s: float
     num_bad: int
+    mfu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,10 @@ class Trainer:
         saving: checkpoints, or None.
         identity: what a run must have in common with its checkpoints.
         filler_id: any token id, for packs that hold nothing.
+        cost: operations of a pack, for the progress.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only parts of one run
         self,
         *,
         loss: nn.Module,
@@ -94,9 +99,11 @@ class Trainer:
         saving: Saving | None,
         identity: str,
         filler_id: int,
+        cost: StepCost | None = None,
     ) -> None:
         self.loss, self.stage, self.updates, self.feed = loss, stage, updates, feed
         self.processes, self.saving, self.identity, self.filler_id = processes, saving, identity, filler_id
+        self.cost = cost
         self.step = 0
         self._seconds: list[float] = []
 
@@ -153,12 +160,14 @@ class Trainer:
         began = time.monotonic()
         packs = self.feed.step(self.step)
         num_targets = self._count(packs)
-        total, num_tokens = torch.zeros((), dtype=torch.float64), 0
+        total, num_tokens, flops = torch.zeros((), dtype=torch.float64), 0, 0
+        num_sharing = self.processes.size if self.processes.splits else 1
         for index, examples in packs:
             if examples or self.processes.shards:
                 pack = collate(examples, self.processes.device) if examples else self._nothing()
                 total += self._learn(pack, index, num_targets)
-                num_tokens += sum(pack.lengths)
+                num_tokens += sum(pack.lengths) // num_sharing
+                flops += self.cost.of(pack) // num_sharing if self.cost else 0
         gradients = self.updates.gradients()
         if not self.processes.shards:  # shards were summed on their way back
             self.processes.sum(gradients.values())
@@ -173,11 +182,13 @@ class Trainer:
         return Progress(
             self.step, self.num_steps, float(mean), rate, norm, num_tokens, num_targets,
             num_tokens / self._seconds[-1], self._left_s(), len(self.feed.bad_rows),
+            self.cost.mfu(flops, self._seconds[-1]) if self.cost else None,
         )  # fmt: skip
 
     def _learn(self, pack: PackedBatch, index: int, num_targets: int) -> float:
         """Forward and backward of one pack; returns its summed loss."""
-        torch.manual_seed(_seed(self.stage.seed, self.step, index))
+        part = (self.processes.rank,) if self.processes.splits else ()
+        torch.manual_seed(_seed(self.stage.seed, self.step, index, *part))
         loss = self.loss(pack)
         # Shards are averaged over processes by the library; the factor makes it a sum.
         scale = self.processes.size if self.processes.shards else 1
@@ -190,7 +201,8 @@ class Trainer:
         own = sum(example.num_targets for _, examples in packs for example in examples)
         found = self.feed.bad_rows
         counts = torch.tensor([own, len(found)], dtype=torch.int64, device=self.processes.device)
-        self.processes.sum([counts])
+        if not self.processes.splits:  # there all hear the same
+            self.processes.sum([counts])
         num_targets, num_found = counts.tolist()
         if num_found:
             corpus = self.feed.corpus

@@ -28,6 +28,7 @@ from audioflamingo.train.voice_pool import ClipBatch, ReadingPool, start_renderi
 from audioflamingo.train.voice_recipe import (
     RECIPES,
     VoiceRecipe,
+    continued,
     corrupted,
     frames_of_mels,
     recipe_by_name,
@@ -171,11 +172,15 @@ class VoiceTrainer:
         num_frames = clips.samples.shape[1] // CODEC_FRAME_SAMPLES
         size = min(self.recipe.crop_frames, num_frames)
         features = self.voice.model(clips.speech, num_frames)[1].transpose(1, 2)
-        starts = self.rng.integers(0, num_frames - size + 1, len(features)).tolist()
-        cut = torch.stack([row[:, start : start + size] for row, start in zip(features, starts, strict=True)])
-        sounds = zip(clips.samples, starts, strict=True)
-        real = [row[start * CODEC_FRAME_SAMPLES : (start + size) * CODEC_FRAME_SAMPLES] for row, start in sounds]
-        return cut[: self.recipe.crops], torch.stack(real)[: self.recipe.crops]
+        # Always as many, whatever the batch has: for every new shape the best convolutions would be searched again.
+        rows = self.rng.integers(0, len(features), self.recipe.crops).tolist()
+        starts = self.rng.integers(0, num_frames - size + 1, self.recipe.crops).tolist()
+        places = list(zip(rows, starts, strict=True))
+        cut = [features[row, :, start : start + size] for row, start in places]
+        real = [
+            clips.samples[row, start * CODEC_FRAME_SAMPLES :][: size * CODEC_FRAME_SAMPLES] for row, start in places
+        ]
+        return torch.stack(cut), torch.stack(real)
 
     def _seen_by_critics(self, real: Tensor, ours: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """What they see of both, with gradients towards our sound alone."""
@@ -339,6 +344,8 @@ def main() -> None:
     parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="a saved voice to go on from")
     options = parser.parse_args()
     recipe = recipe_by_name(options.recipe, options.budget_s)
+    if options.start_from is not None:
+        recipe = continued(recipe)
     until_s = options.until_s or recipe.budget_s
     job = VoiceJob(options.work, options.out, until_s, options.workers, options.shards, options.first_hours,
                    options.start_from)  # fmt: skip

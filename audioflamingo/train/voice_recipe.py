@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -103,6 +103,11 @@ def tiny_voice(target: Target = "mel", budget_s: float = 10.0) -> VoiceRecipe:
         config, budget_s=budget_s, sound_until=split or 1.0, speech_from=split, crops=2, crop_frames=12, batch_s=6.0,
         words=32, critic_width=4, critics_from=0.4, joint_from=0.8, rate=3e-3,
     )  # fmt: skip
+
+
+def continued(recipe: VoiceRecipe) -> VoiceRecipe:
+    """The same for a voice that was trained before: spectral losses alone have done their part."""
+    return replace(recipe, critics_from=0.05, joint_from=max(0.4, recipe.speech_from) if recipe.joint_from < 1 else 1.0)
 
 
 RECIPES = {"mel": mel_voice, "codes": codes_voice, "paper": paper_voice}

@@ -9,15 +9,23 @@ import json
 import random
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from audioflamingo.prompt import CHAT_TEMPLATE
 from audioflamingo.world import sounds, tasks
+from audioflamingo.world.scenes import Dice
+from audioflamingo.world.skills import SKILLS, make
+from audioflamingo.world.skills.base import Job
+from audioflamingo.world.skills.every import every_turn
 from audioflamingo.world.text import SentenceGenerator, normalise
+from audioflamingo.world.timeline import World
 
 VOCAB_SIZE = 2048
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<sound>", "[BOS]", "[PAD]")
 NUM_SENTENCES = 150_000
+NUM_SCENES = 60  # of each skill; of the long ones half as many
+SHORT_LONG_S = 45.0  # what is said and asked does not depend on how long "long" is
 SEED = 20261124
 # How Qwen2 cuts text before merging: contractions, words with their space, single digits, punctuation, newlines.
 QWEN2_PATTERN = (
@@ -39,8 +47,31 @@ def corpus(num_sentences: int = NUM_SENTENCES, seed: int = SEED) -> Iterator[str
         yield "system user assistant You are a helpful assistant."
 
 
-def train_tokenizer(folder: Path, *, num_sentences: int = NUM_SENTENCES, vocab_size: int = VOCAB_SIZE) -> None:
-    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja, in the released checkpoint's form."""
+def skill_texts(num_scenes: int = NUM_SCENES, seed: int = SEED) -> Iterator[str]:
+    """Questions and answers of every skill. Scenes are rendered for it, so this takes minutes."""
+    world = World("train", strength=0.0, longest_s=SHORT_LONG_S, engines=("espeak-ng",), exact=False)
+    for name, skill in SKILLS.items():
+        for index in range(num_scenes // 2 if skill.is_long else num_scenes):
+            made = make(name, world, seed, index)
+            turns = [turn for dialogue in made.dialogues for turn in dialogue]
+            asking = random.Random(repr((seed, name, index)))
+            job = Job(world, Dice.of(seed, index), asking, asking)
+            turns += [turn for clip in made.clips for turn in every_turn(clip, job)]
+            for turn in turns:
+                yield from (turn.question, turn.answer)
+
+
+def train_tokenizer(
+    folder: Path,
+    *,
+    num_sentences: int = NUM_SENTENCES,
+    num_scenes: int = NUM_SCENES,
+    vocab_size: int = VOCAB_SIZE,
+) -> None:
+    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja, in the released checkpoint's form.
+
+    The first version knew no skills: `num_scenes=0` gives its tokenizer.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -57,7 +88,8 @@ def train_tokenizer(folder: Path, *, num_sentences: int = NUM_SENTENCES, vocab_s
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus(num_sentences), trainer)
+    texts = chain(corpus(num_sentences), skill_texts(num_scenes))
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -65,7 +97,7 @@ def train_tokenizer(folder: Path, *, num_sentences: int = NUM_SENTENCES, vocab_s
         "tokenizer_class": "Qwen2Tokenizer",
         "eos_token": "<|im_end|>",
         "pad_token": "[PAD]",
-        "model_max_length": 8192,
+        "model_max_length": 32768,
         "clean_up_tokenization_spaces": False,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")

@@ -22,6 +22,7 @@ from audioflamingo.world.voices import (
 FLITE_SHARE = 0.3
 FLITE_WEIGHTS = {"cmu_us_slt": 2, "cmu_us_kal": 1, "cmu_us_kal16": 1, "cmu_us_awb": 1}
 SLOW, NORMAL, FAST = (0.68, 0.78), (0.92, 1.1), (1.35, 1.5)
+LOW, HIGH = 0.78, 1.28  # factors on the pitch that are heard as another height
 PACES = {"slow": SLOW, "normal": NORMAL, "fast": FAST}
 UNCLEAR_SEX = ("whisper", "whisperf", "grandma", "grandpa", "aunty")  # variants whose sex is hard to hear
 
@@ -81,6 +82,10 @@ class Voice:
         return replace(
             own, rate=own.rate * mood.rate, pitch=own.pitch * mood.pitch, liveliness=own.liveliness * mood.liveliness
         )
+
+    def pitched(self, factor: float) -> Voice:
+        """The same person, higher or lower."""
+        return replace(self, speaker=replace(self.speaker, pitch=self.speaker.pitch * factor))
 
     def in_mood(self, mood: str) -> Voice:
         """The same person in another mood."""

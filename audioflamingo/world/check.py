@@ -27,6 +27,7 @@ GROUPS = {
     "animals": "an animal", "alarms": "a signal or an alarm", "impacts": "an impact or a blow", "people": "a person",
     "vehicles": "a vehicle", "machines": "a machine", "instruments": "a musical instrument",
 }  # fmt: skip
+NOTHING_HEARD = ("Nothing recognisable, only noise.", "Silence.")
 TRENDS = {"louder": "it gets louder", "quieter": "it gets quieter"}
 
 
@@ -48,9 +49,11 @@ def check_turn(truths: Sequence[Truth], turn: Mapping[str, Any]) -> list[str]:
             f"caption: {c!r} is missing" for c in _clauses(truths[turn["clip"]]) if c not in answer.lower()
         ]
     told = _told(rule, found)
+    if rule == "heard" and not found and answer not in NOTHING_HEARD:
+        problems.append(f"heard: there is nothing, but the answer is {answer!r}")
     if turn["options"]:
         problems += _check_options(told, answer, turn)
-    elif told.lower() not in answer.lower():
+    elif told.lower() not in _SPEAKER.sub("speaking", answer.lower()):
         problems.append(f"{rule}: the answer {answer!r} does not say {told!r}")
     if not _same_thoughts(truths, turn):
         problems.append(f"{rule}: a thought names a time at which that is not heard")
@@ -99,6 +102,7 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+_SPEAKER = re.compile(r"a (?:wo)?man speaking")
 _EVIDENCE = re.compile(r"^\[(\d+\.\d)s - (\d+\.\d)s\]", re.MULTILINE)
 
 
@@ -148,6 +152,11 @@ def _longest(events: Sequence[Truth], about: Truth) -> str:
 def _loudest(events: Sequence[Truth], about: Truth) -> str:
     levels = {kind: max(e["level_db"] for e in events if e["kind"] == kind) for kind in about["kinds"]}
     return str(max(levels, key=lambda kind: float(levels[kind])))
+
+
+def _pitch_change(events: Sequence[Truth], about: Truth) -> str:
+    first, last = (float(event["voice"]["pitch"]) for event in _speech(events))
+    return "higher" if last > 1.2 * first else "lower" if first > 1.2 * last else "the same"
 
 
 def _trend(events: Sequence[Truth], about: Truth) -> str:
@@ -237,6 +246,10 @@ RULES: dict[str, Callable[[Sequence[Truth], Truth], Any]] = {
     "heard": lambda events, about: _sequence(events),
     "caption": lambda events, about: [e["kind"] for e in sorted(events, key=lambda e: (e["start_s"], e["end_s"]))],
     "sex": lambda events, about: _only([event["voice"]["sex"] for event in _speech(events)]),
+    "pitch_change": _pitch_change,
+    "same_voice": lambda events, about: (
+        len({(event["voice"]["engine"], event["voice"]["voice"]) for event in _speech(events)}) == 1
+    ),
     "pace": lambda events, about: _only([event["voice"]["pace"] for event in _speech(events)]),
     "mood": lambda events, about: _only([event["voice"]["mood"] for event in _speech(events)]),
     "mood_change": lambda events, about: [m for m, _ in groupby(e["voice"]["mood"] for e in _speech(events))],
@@ -303,7 +316,7 @@ def _told(rule: str, value: Any) -> str:
         return music_words(rule, value)
     if rule in _COUNT_RULES:
         return WORDS[value]
-    if rule in ("present", "same_topic"):
+    if rule in ("present", "same_topic", "same_voice"):
         return "yes" if value else "no"
     if rule in _KIND_RULES:
         return _label(value)
@@ -314,7 +327,7 @@ def _told(rule: str, value: Any) -> str:
 
 def _heard_told(kinds: list[str]) -> str:
     if not kinds:
-        return "nothing"
+        return ""
     return ", then ".join(_label(kind) for kind in kinds)
 
 

@@ -126,6 +126,13 @@ def tempo(piece: Piece) -> str:
     return "slow" if piece["tempo_bpm"] < 80 else "fast" if piece["tempo_bpm"] > 140 else "moderate"
 
 
+def tempo_bpm(piece: Piece) -> int:
+    """From the beats that lie before the middle of the piece."""
+    num_beats = len(piece["chords"]) // 2 * piece["beats_per_bar"]
+    tempo_bpm: float = 60.0 * num_beats / piece["half_s"]
+    return round(tempo_bpm)
+
+
 def tempo_change(piece: Piece) -> str:
     """From the lengths of both halves, which have as many bars."""
     second_s = max(note[END] for part in piece["parts"] for note in part["notes"]) - piece["half_s"]
@@ -171,7 +178,7 @@ MUSIC_RULES: dict[str, Callable[[Piece], Any]] = {
     f"music_{rule.__name__}": rule
     for rule in (
         lead_instrument, lead_family, beats_per_bar, contour, dynamics, mode, articulation, texture, tempo,
-        tempo_change, late, tonic_name, first_chord, modulation, num_parts,
+        tempo_bpm, tempo_change, late, tonic_name, first_chord, modulation, num_parts,
     )
 }  # fmt: skip
 MUSIC_RULES["music_style"] = lambda piece: piece["style"]
@@ -195,6 +202,8 @@ def music_words(rule: str, value: Any) -> str:
     """How an answer puts a value."""
     if rule == "music_lead_instrument":
         return f"an {value}" if value[0] in "aeiou" else f"a {value}"
+    if rule == "music_tempo_bpm":
+        return f"{value} beats a minute"
     if rule == "music_late":
         return f"the {value}"
     return _WORDS[rule][value] if rule in _WORDS else str(value)

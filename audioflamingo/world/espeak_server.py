@@ -93,6 +93,23 @@ def speak_fresh(text: str, speaker: Speaker) -> Utterance:
     return Utterance(np.frombuffer(audio, np.float32), header["rate_hz"], events)
 
 
+def speak_here(text: str, speaker: Speaker) -> Utterance:
+    """The text spoken in this process: quicker, but the engine's state is that which its last utterance left.
+
+    Raises:
+        EngineMissingError: espeak-ng or the voice is not installed.
+    """
+    engine = _own_engine()
+    engine.events = []
+    samples, rate_hz = engine.speak(text, speaker)
+    return Utterance(samples, rate_hz, tuple(engine.events))
+
+
+@cache
+def _own_engine() -> _Telling:
+    return _Telling()
+
+
 def _exactly(stream: IO[bytes], num_bytes: int) -> bytes:
     data = stream.read(num_bytes)
     if len(data) < num_bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from audioflamingo.errors import FlamingoError
 from audioflamingo.types import SAMPLE_RATE_HZ
-from audioflamingo.world import rooms, sounds
+from audioflamingo.world import disguise, rooms, sounds
+from audioflamingo.world.sounds.variety import render_varied
 from audioflamingo.world.text import SentenceGenerator, normalise
 from audioflamingo.world.voices import Sex, Speaker, draw_speaker, speak
 
@@ -28,6 +29,7 @@ STEADY_S = (1.0, 5.0)
 PAUSE_S = (0.15, 1.2)
 SPEECH_LEVEL = 0.1  # root mean square that speech is brought to before the channel
 FULL_SCALE = 0.98
+DISGUISED_SHARE, WANDERING_SHARE = 0.6, 0.5
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,15 @@ class Source:
         engines: speech engines.
         held_out_sounds: render sounds by the synthesis families that training never hears.
         strength: of the channel (rooms, noise, telephone, ...), from 0 to 1.
+        variety: how far voices and sounds are changed beyond what engines and algorithms give (`disguise`), 0 to 1;
+            for training alone.
     """
 
     split: Literal["train", "test"] = "train"
     engines: tuple[str, ...] = ("espeak-ng", "flite")
     held_out_sounds: bool = False
     strength: float = 1.0
+    variety: float = 0.0
     sentences: SentenceGenerator = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,13 +126,19 @@ def spoken(source: Source, dice: Dice, speaker: Speaker | None = None) -> tuple[
         except FlamingoError:  # an engine may have no sound for a lone interjection: another sentence is drawn
             continue
         if source.split == "train" or source.strength > 0:
-            samples = _vary_voice(samples, dice)
+            samples = _vary_voice(samples, source, dice)
         level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-9
         return samples * (SPEECH_LEVEL / level), normalise(text), speaker
 
 
-def _vary_voice(samples: Samples, dice: Dice) -> Samples:
-    """A change of speed moves pitch and formants together: a vocal tract of another length."""
+def _vary_voice(samples: Samples, source: Source, dice: Dice) -> Samples:
+    """A change of speed moves pitch and formants together: a vocal tract of another length; `disguise` does more."""
+    if source.variety:
+        if dice.plain.random() < DISGUISED_SHARE:
+            samples = disguise.changed(samples, disguise.draw_change(dice.numeric, source.variety), dice.numeric)
+        if dice.plain.random() < WANDERING_SHARE:
+            return disguise.wander(samples, dice.numeric, 0.08 * source.variety, dice.plain.uniform(0.85, 1.18))
+        return samples
     if dice.plain.random() < 0.5:
         return samples
     return rooms.speed(samples, dice.plain.uniform(0.85, 1.18))
@@ -165,7 +176,7 @@ def sound_scene(source: Source, dice: Dice, *, num_events: int = 1) -> Scene:
 
 def speech_over_sound_scene(source: Source, dice: Dice) -> Scene:
     """A sentence while a steady sound goes on, 3 to 20 dB below the voice."""
-    scene = speech_scene(Source(source.split, source.engines, source.held_out_sounds, 0.0), dice)
+    scene = speech_scene(replace(source, strength=0.0), dice)
     name = dice.plain.choice(sorted(name for name, kind in sounds.KINDS.items() if kind.steady))
     bed = _render(name, source, dice, duration_s=len(scene.samples) / SAMPLE_RATE_HZ)
     bed = np.resize(bed, len(scene.samples))
@@ -192,7 +203,10 @@ def _render(name: str, source: Source, dice: Dice, duration_s: float | None = No
     variants = [v for v in range(len(sounds.VARIANTS[name])) if (v == held_out) == source.held_out_sounds]
     if duration_s is None and sounds.KINDS[name].steady:
         duration_s = dice.plain.uniform(*STEADY_S)
-    return sounds.render(name, dice.numeric, variant=dice.plain.choice(variants), duration_s=duration_s)
+    variant = dice.plain.choice(variants)
+    if source.variety:
+        return render_varied(name, dice.numeric, variant=variant, duration_s=duration_s, variety=source.variety)
+    return sounds.render(name, dice.numeric, variant=variant, duration_s=duration_s)
 
 
 def _level(dice: Dice) -> float:

@@ -30,6 +30,8 @@ IDENTIFY = (
     "Which sounds do you hear?",
     "What is this?",
     "What is happening?",
+    "What is it?",
+    "What is heard?",
     "What is going on in this recording?",
 )
 CAPTION = (
@@ -38,6 +40,8 @@ CAPTION = (
     "Describe what you hear in this audio.",
     "Give a caption.",
     "Caption this sound.",
+    "What happens in this recording?",
+    "What do you hear? Answer in a sentence.",
     "Tell me about this recording.",
 )
 FIRST = (

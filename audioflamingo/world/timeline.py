@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from audioflamingo.errors import OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
-from audioflamingo.world import rooms, sounds
+from audioflamingo.world import disguise, rooms, sounds
 from audioflamingo.world.cast import Voice
 from audioflamingo.world.music import midi, synth
 from audioflamingo.world.music.score import Score
 from audioflamingo.world.said import Statement
 from audioflamingo.world.scenes import Dice
+from audioflamingo.world.sounds.variety import render_varied
 from audioflamingo.world.text import SentenceGenerator, normalise
 from audioflamingo.world.voices import HELD_OUT_ENGINES, TRAIN_ENGINES
 from audioflamingo.world.word_times import Word, speak_timed
@@ -38,6 +39,7 @@ SPEECH_LEVEL, SOUND_PEAK, MUSIC_LEVEL = 0.1, 0.5, 0.12
 BED_LOOP_S, BED_FADE_S = 12.0, 0.5
 GAP_S = (0.35, 1.0)
 FULL_SCALE = 0.98
+VOICE_VARIETY = 0.5
 DIGITS = 3  # times are kept to the millisecond
 
 
@@ -49,8 +51,13 @@ class World:
         split: "train"; "test_known" (words and phrasings held out, sources known); "test_unknown" (sources too).
         strength: of rooms, noise and channels, 0 to 1.
         longest_s: of the scenes of long tasks.
-        soundfonts: General MIDI soundfonts; half of the music goes through them. Empty: our synthesiser alone.
+        soundfonts: General MIDI soundfonts. Empty: our synthesiser alone.
         engines: speech engines; empty takes the split's.
+        variety: how far voices and sounds are changed beyond what engines and algorithms give (`disguise`), 0 to 1;
+            for training alone.
+        exact: the same samples from the same seed; training gives that up for speed.
+        shortest_s: of the scenes of long tasks.
+        soundfont_share: of the music that goes through soundfonts, where there are any.
     """
 
     split: Split = "train"
@@ -58,6 +65,10 @@ class World:
     longest_s: float = LONGEST_S
     soundfonts: tuple[Path, ...] = ()
     engines: tuple[str, ...] = ()
+    variety: float = 0.0
+    exact: bool = True
+    shortest_s: float = 30.0
+    soundfont_share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -66,6 +77,8 @@ class World:
             raise OptionError(f"strength is {self.strength}; allowed: 0 to 1.")
         if not 40.0 <= self.longest_s <= LONGEST_S:
             raise OptionError(f"longest_s is {self.longest_s}; long scenes take 40 to {LONGEST_S:.0f} s.")
+        if not 30.0 <= self.shortest_s < self.longest_s:
+            raise OptionError(f"shortest_s is {self.shortest_s}; allowed: 30 to below longest_s, {self.longest_s}.")
         if not self.engines:
             object.__setattr__(self, "engines", HELD_OUT_ENGINES if self.unknown else TRAIN_ENGINES)
 
@@ -155,6 +168,7 @@ class Stage:
         self.events: list[Heard] = []
         self.clock_s = 0.0
         self.bed_kind: str | None = None
+        self.disguises: dict[str, disguise.Change] = {}
 
     def pause(self, seconds: float | None = None) -> None:
         """Silence; None draws an ordinary gap."""
@@ -167,16 +181,16 @@ class Stage:
         if duration_s is None and sounds.KINDS[kind].steady:
             duration_s = self.dice.plain.uniform(1.5, 4.0)
         one = 1 if sounds.KINDS[kind].countable else None
-        samples = sounds.render(
-            kind, self.dice.numeric, variant=self._variant(kind), duration_s=duration_s, repeats=one
-        )
+        samples = self._rendered(kind, duration_s, one)
         gain = SOUND_PEAK / sounds.PEAK * _amplitude(level_db)
         return self._put(samples * np.float32(gain), kind, start_s, level_db=level_db)
 
     def say(self, said: Statement | str, voice: Voice, *, start_s: float | None = None, level_db: float = 0.0) -> Heard:
         """One statement by a voice; a plain text carries no facts."""
         statement = said if isinstance(said, Statement) else Statement(said)
-        samples, words = speak_timed(statement.text, voice.rendered())
+        samples, words = speak_timed(statement.text, voice.rendered(), exact=self.world.exact)
+        if self.world.variety:
+            samples = disguise.changed(samples, self._disguise(voice), self.dice.numeric)
         level_db += voice.loudness_db
         rms = rooms.active_rms(samples) + 1e-9
         start = self.clock_s if start_s is None else start_s
@@ -196,9 +210,9 @@ class Stage:
     def music(
         self, score: Score, *, start_s: float | None = None, level_db: float = 0.0, layer: Layer = "front"
     ) -> Heard:
-        """A piece; half of the time through a soundfont where the world has any."""
+        """A piece; as often as the world says through a soundfont where it has any."""
         fonts = self.world.soundfonts
-        if fonts and self.dice.plain.random() < 0.5:
+        if fonts and self.dice.plain.random() < self.world.soundfont_share:
             samples = midi.render_with_font(score, self.dice.plain.choice(fonts))
         else:
             samples = synth.render(score, self.dice.numeric, held_out=self.world.unknown)
@@ -231,6 +245,21 @@ class Stage:
         events = sorted(self.events, key=lambda event: (event.start_s, event.end_s))
         return Timeline(_within_scale(out), tuple(events))
 
+    def _rendered(self, kind: str, duration_s: float | None, repeats: int | None) -> Samples:
+        variant = self._variant(kind)
+        if not self.world.variety:
+            return sounds.render(kind, self.dice.numeric, variant=variant, duration_s=duration_s, repeats=repeats)
+        return render_varied(
+            kind, self.dice.numeric, variant=variant, duration_s=duration_s, repeats=repeats,
+            variety=self.world.variety,
+        )  # fmt: skip
+
+    def _disguise(self, voice: Voice) -> disguise.Change:
+        """The same for all that a person says; milder than for transcripts, because sex and mood are asked for."""
+        if voice.name not in self.disguises:
+            self.disguises[voice.name] = disguise.draw_change(self.dice.numeric, VOICE_VARIETY * self.world.variety)
+        return self.disguises[voice.name]
+
     def _put(self, samples: Samples, kind: str, start_s: float | None, **facts: Any) -> Heard:
         start = round((self.clock_s if start_s is None else start_s) * SAMPLE_RATE_HZ)
         begins, ends = start / SAMPLE_RATE_HZ, (start + len(samples)) / SAMPLE_RATE_HZ
@@ -247,10 +276,7 @@ class Stage:
     def _with_bed(self, out: Samples) -> Samples:
         assert self.bed_kind is not None
         duration_s = len(out) / SAMPLE_RATE_HZ
-        bed = sounds.render(
-            self.bed_kind, self.dice.numeric, variant=self._variant(self.bed_kind),
-            duration_s=min(duration_s, BED_LOOP_S),
-        )  # fmt: skip
+        bed = self._rendered(self.bed_kind, min(duration_s, BED_LOOP_S), None)
         self.events.append(Heard(self.bed_kind, 0.0, round(duration_s, DIGITS), layer="back", level_db=-12.0))
         bed = looped(bed, len(out))
         if not self.pieces:

@@ -200,6 +200,7 @@ class _EspeakNG:
         for parameter, value in settings.items():
             self.library.espeak_SetParameter(parameter, round(value), 0)
         self.pieces = []
+        self.library.espeak_SetSynthCallback(self.callback)  # the library has one for all who opened it
         encoded = text.encode()
         self.library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, self._UTF8, None, None)
         return _to_float(np.frombuffer(b"".join(self.pieces), np.int16)), self.rate_hz

@@ -185,7 +185,7 @@ def test_in_a_terminal(terminal, write_wav, tmp_path):
         ("And <sound-9>?", "error: .*<sound-9>"),
         ("/budget", "prompt tokens used"),
         ("/think on", "thinking is on"),
-        ("Why?", "error: think=True, but this model has no thinking adapter"),
+        ("Why?", "error: --think, but this model has no thinking adapter"),
         ("/think off", "thinking is off"),
         (f"/save {tmp_path / 'talk.json'}", "saved 4 messages"),
         ("/undo", "forgotten"),

@@ -1,5 +1,6 @@
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import soundfile
 from audioflamingo import load_model
 from audioflamingo.cli.main import main
 from audioflamingo.cli.talk import answers
+from audioflamingo.engine.kv_cache import BLOCK_TOKENS
 from audioflamingo.prompt import TRANSCRIBE_PROMPT
 from audioflamingo.speech.speaker import open_speaker
 from audioflamingo.speech.stream import SPEECH_RATE_HZ
@@ -81,13 +83,38 @@ def test_a_cough_only_holds_the_answer_for_a_moment(speaker):
     assert 0.3 < (len(track) - len(plain)) / SPEECH_RATE_HZ < 0.8
 
 
-def test_complete_windows_are_given_away_while_the_user_speaks(speaker):
-    windows = []
-    talk = Talk(fixed_answers("Yes."), speaker, prefill=windows.append)
+def test_a_turn_is_read_while_the_user_speaks(speaker):
+    read = []
+    talk = Talk(fixed_answers("Yes."), speaker, prefill=lambda turn, is_over: read.append((turn.samples, is_over)))
     long = np.tile(spoken("word after word after word and so on"), 40)[: 62 * RATE]
-    answers(talk, long, is_timed=True)
-    assert [len(window) for window in windows] == [30 * RATE] * 2
-    assert np.array_equal(windows[0], long[: 30 * RATE])
+    sound = np.concatenate([long, silence(1)])
+    answers(talk, sound, is_timed=True)
+    assert {30 * RATE, 60 * RATE} & {len(turn) for turn, is_over in read if not is_over}
+    assert all(np.array_equal(turn, sound[: len(turn)]) for turn, _ in read)
+    whole, is_over = read[-1]
+    assert is_over
+    assert len(whole) / RATE == (talk.exchanges[0].end_ms - talk.exchanges[0].start_ms) / 1000
+
+
+def test_a_turn_that_was_read_ahead_costs_only_its_last_tokens(speaker):
+    model = load_model("nano")
+    chat = model.chat()
+    prefilled = []
+
+    def read(turn, is_over):
+        chat.fork().ask(TRANSCRIBE_PROMPT, turn, max_new_tokens=1)
+        prefilled.append(model.engine.counts)
+
+    def answer(turn):
+        while not prefilled:
+            time.sleep(0.01)
+        yield chat.ask(TRANSCRIBE_PROMPT, turn, max_new_tokens=1).text
+
+    question = spoken(SENTENCES[1])
+    answers(Talk(answer, speaker, prefill=read), np.concatenate([silence(0.5), question, silence(1)]), is_timed=True)
+    after = model.engine.counts
+    assert after.num_encoded_windows == prefilled[-1].num_encoded_windows
+    assert after.num_read_tokens - prefilled[-1].num_read_tokens <= BLOCK_TOKENS
 
 
 def test_a_failing_answer_is_told(speaker):

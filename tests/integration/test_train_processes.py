@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import socket
@@ -98,6 +99,44 @@ def test_runs_killed_at_any_moment_end_with_the_same_bits(base, rows, tmp_path):
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stage", ["full", "lora"])
+def test_twenty_kills_at_random_moments_change_no_bit(base, rows, tmp_path, stage):
+    """While it loads, computes, writes checkpoints, writes the result: whenever the clock strikes."""
+    more = ("--save-every", "1", "--epochs", "12", "--replay", "0")
+    command = [word if word != "full" else stage for word in words(base, rows, tmp_path / "whole", *more)]
+    began = time.monotonic()
+    assert main(command) == 0
+    whole_s = time.monotonic() - began
+    expected = result_bits(tmp_path / "whole")
+    moments, num_kills, num_ends = random.Random(stage), 0, 0
+    out, command = tmp_path / "killed", [word.replace("whole", "killed") for word in command]
+    while num_kills < 20:
+        process = forked(command)
+        process.join(moments.uniform(0.05, 0.6) * whole_s)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            num_kills += 1
+            continue
+        assert process.exitcode == 0
+        assert result_bits(out) == expected
+        num_ends += 1
+        shutil.rmtree(out)
+    assert main(command) == 0
+    assert result_bits(out) == expected
+    print(f"{num_kills} kills, {num_ends + 1} runs brought to their end, {whole_s:.1f} s each without kills")
+
+
+def result_bits(folder):
+    """All losses and the bytes of the result."""
+    files = [*folder.glob("model/*.safetensors"), *folder.glob("adapter_model.safetensors")]
+    assert len(files) == 1
+    return losses(folder), files[0].read_bytes()
+
+
 def start_two(arguments, errors=None):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -133,14 +172,18 @@ def one(base, rows, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("more", [(), ("--shard",)], ids=["replicas", "shards"])
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--shard",), ("--shard", "sequence"), ("--shard", "both")],
+    ids=["replicas", "shards", "sequence", "both"],
+)
 def test_two_processes_equal_one_with_twice_the_packs(base, rows, one, tmp_path, more):
     run_two(words(base, rows, tmp_path, *PACKS, *more))
     assert losses(tmp_path) == pytest.approx(losses(one), rel=1e-4)
     expected, found = weights(one), weights(tmp_path)
     for name, tensor in expected.items():
         torch.testing.assert_close(tensor, found[name], rtol=1e-3, atol=2e-4, msg=name)
-    if more:
+    if "sequence" not in more and more:
         lose_newest_checkpoint(tmp_path / "checkpoints")
         run_two(words(base, rows, tmp_path, *PACKS, *more))
         assert equal(found, weights(tmp_path))
@@ -165,3 +208,23 @@ def test_torchrun_starts_it_and_a_killed_one_resumes(base, rows, one, tmp_path):
     assert process.wait() == -signal.SIGKILL
     subprocess.run(command, env=environment, check=True, timeout=200)
     assert equal(weights(one), weights(tmp_path / "killed"))
+
+
+def test_adapters_in_two_processes_equal_one(base, rows, tmp_path):
+    """With dropout: masks follow from the pack, whoever has it."""
+    from safetensors.torch import load_file
+
+    more = (*PACKS, "--rank", "4", "--replay", "0")
+    commands = {
+        name: [word if word != "full" else "lora" for word in words(base, rows, tmp_path / name, *more, *shard)]
+        for name, shard in (("one", ()), ("two", ()), ("shards", ("--shard",)))
+    }
+    assert main(commands["one"]) == 0
+    run_two(commands["two"])
+    run_two(commands["shards"])
+    expected = load_file(tmp_path / "one" / "adapter_model.safetensors")
+    for name in ("two", "shards"):
+        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+        found = load_file(tmp_path / name / "adapter_model.safetensors")
+        for key, tensor in expected.items():
+            torch.testing.assert_close(found[key], tensor, rtol=1e-3, atol=2e-4, msg=key)

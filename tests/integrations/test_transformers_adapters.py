@@ -115,6 +115,11 @@ def drop(part):
     return change
 
 
+def drop_layer(tensors):
+    for name in [name for name in tensors if ".layers.1." in name]:
+        del tensors[name]
+
+
 def rename(tensors):
     first = next(iter(tensors))
     tensors[first.replace("layers.0", "layers.7")] = tensors.pop(first)
@@ -128,9 +133,10 @@ def misspell(tensors):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (rename, r"language_model\.layers\.7\.self_attn\.q_proj is not a linear layer"),
-        (misspell, "speech_model.* is no tensor of this architecture"),
+        (rename, r"no such tensor in the model: .*layers\.7\.self_attn\.q_proj"),
+        (misspell, "no such tensor in the model: .*speech_model"),
         (drop("lora_B"), r"q_proj has \{'lora_A'"),
+        (drop_layer, r"layers\.1\.mlp\.down_proj has no pair"),
         (lambda tensors: tensors.update({name: one[:, :-1].contiguous() for name, one in tensors.items()}), "expected"),
     ],
 )
@@ -147,8 +153,8 @@ def test_tensors_that_fit_nothing_are_an_error_and_nothing_is_changed(model, inp
     ("extra", "message"),
     [
         ({"language_model.model.embed_tokens.weight": torch.zeros(9, 48)}, r"\(9, 48\), in the model \(2048, 48\)"),
-        ({"vision_tower.weight": torch.zeros(2)}, "vision_tower.weight is no tensor of this architecture"),
-        ({"language_model.lm_head.weight": 3}, "does not hold a dict of tensors"),
+        ({"vision_tower.weight": torch.zeros(2)}, "no such tensor in the model: vision_tower.weight"),
+        ({"language_model.lm_head.weight": 3}, "holds something else than tensors by name"),
     ],
 )
 def test_further_tensors_that_fit_nothing_are_an_error(model, tmp_path, extra, message):
@@ -164,7 +170,43 @@ class Harmful:
 
 def test_code_in_a_pickled_file_is_refused_unrun(model, tmp_path):
     write_think(tmp_path, model, extra={"language_model.lm_head.weight": Harmful()})
-    with pytest.raises(CheckpointError, match="is not a file of tensors alone"):
+    with pytest.raises(CheckpointError, match="is not an archive of plain tensors"):
+        model.load_adapter(tmp_path, subfolder="think")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"r": 8}, r"\(4, 48\).*expected.*\(8, 48\)"), ({"use_dora": True}, "use_dora"), ({"r": True}, "r is True")],
+)
+def test_settings_that_the_tensors_do_not_keep_to_are_refused(model, inputs, tmp_path, values, message):
+    before = logits(model, inputs)
+    path = write_think(tmp_path, model) / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    with pytest.raises(CheckpointError, match=message):
+        model.load_adapter(tmp_path, subfolder="think")
+    assert torch.equal(logits(model, inputs), before)
+
+
+def test_a_file_that_is_larger_than_the_model_is_not_opened(model, tmp_path):
+    path = write_think(tmp_path, model) / "non_lora_trainables.bin"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    with pytest.raises(CheckpointError, match="belongs to another base model"):
+        model.load_adapter(tmp_path, subfolder="think")
+
+
+def test_an_adapter_named_as_nvidia_names_it_is_read(model, inputs, embeddings, tmp_path):
+    def as_nvidia(name):
+        return name.replace("base_model.model.language_model.", "base_model.model.llm.")
+
+    expected = logits(merged_by_hand(model, embeddings), inputs)
+    extra = {"model.llm.model.embed_tokens.weight": next(iter(embeddings.values()))}
+    folder = write_think(tmp_path, model, extra=extra)
+    tensors = {as_nvidia(name): tensor for name, tensor in as_hub(model).items()}
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    model.load_adapter(tmp_path, subfolder="think")
+    torch.testing.assert_close(logits(model, inputs), expected, atol=2e-5, rtol=0)
+    with pytest.raises(CheckpointError, match="'default' is loaded already"):
         model.load_adapter(tmp_path, subfolder="think")
 
 
@@ -173,7 +215,7 @@ def test_a_folder_without_an_adapter_and_another_kind_are_refused(model, tmp_pat
         model.load_adapter(tmp_path, subfolder="think")
     folder = write_think(tmp_path, model)
     (folder / "adapter_config.json").write_text('{"peft_type": "IA3"}')
-    with pytest.raises(CheckpointError, match="peft_type 'IA3'"):
+    with pytest.raises(CheckpointError, match="peft_type is 'IA3'"):
         model.load_adapter(tmp_path, subfolder="think")
 
 

@@ -133,7 +133,7 @@ def test_decoding(processor, sound):
         (np.zeros(0, np.float32), "no samples"),
         (np.full(16_000, np.nan, np.float32), "(?i)nan|finite"),
         (np.zeros(320, np.float32), "0.02 s"),
-        (np.zeros(11 * 60 * 16_000, np.float32), "660 s; the model takes at most 600 s"),
+        (np.zeros(11 * 60 * 16_000, np.float32), "660 s; the model takes at most 600 s. Pass long_audio='truncate' to"),
         ("no/such/file.wav", "does not exist"),
     ],
 )

@@ -4,6 +4,7 @@ import io
 
 import av
 import numpy as np
+
 from audioflamingo.audio import load
 
 

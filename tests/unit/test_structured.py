@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 
+from audioflamingo.engine.options import Options
 from audioflamingo.engine.schema import MAX_SCHEMA_CHARS, as_schema
 from audioflamingo.errors import OptionError
 from audioflamingo.model.weights import resolve
@@ -132,6 +133,46 @@ def test_schemas_that_cannot_be_used(nano, schema):
     with pytest.raises(OptionError, match="schema cannot be used") as error:
         nano[0].rule(as_schema(schema))
     assert "\n" not in str(error.value)
+
+
+CHOICES = ("yes", "yes, a dog", "no", "(A) ein Hund", "犬")
+
+
+@pytest.mark.parametrize("setup", ["nano", "large"])
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**31))
+def test_random_logits_give_one_of_the_choices(setup, seed, request):
+    setup = request.getfixturevalue(setup)
+    text, is_complete = random_answer(setup, CHOICES, seed)
+    assert is_complete
+    assert setup[0].check(text, CHOICES) in CHOICES
+
+
+def test_the_likeliest_choice_is_taken_and_then_the_end(nano):
+    structured, tokenizer, num_logits = nano
+    for choice in CHOICES:
+        rule = structured.rule(CHOICES)()
+        for token in (*tokenizer.encode_plain(choice), *tokenizer.eos_ids[:1], *tokenizer.eos_ids[:1]):
+            wanted = torch.zeros(num_logits)
+            wanted[token] = 1.0
+            assert int(rule.restrict(wanted).argmax()) == token
+            rule.accept(token)
+
+
+def test_a_choice_that_was_cut_is_an_error(nano):
+    with pytest.raises(SchemaError, match="before a choice; raise max_new_tokens"):
+        nano[0].check("ye", CHOICES)
+
+
+@pytest.mark.parametrize("given", ["yes", [1], ["a", "a"], ["a", ""], [str(number) for number in range(5000)]])
+def test_what_are_no_choices(given):
+    with pytest.raises(OptionError, match="choices"):
+        Options().updated({"choices": given})
+
+
+def test_choices_beside_a_schema():
+    with pytest.raises(OptionError, match="one of them"):
+        Options().updated({"choices": ["a"], "schema": EVENTS})
 
 
 @pytest.mark.parametrize("given", [3, "{", "[]", {"a": {1}}, {"a": "x" * MAX_SCHEMA_CHARS}])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audioflamingo.errors import OptionError
-from audioflamingo.timeline import Event, as_table, labels_in, timeline
+from audioflamingo.timeline import Event, as_table, timeline
 from audioflamingo.timeline_plot import plot_timeline
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Reply, Usage
 
@@ -50,20 +50,6 @@ def test_short_sounds(duration_s):
 def test_pieces_that_do_not_fit(piece_s, step_s):
     with pytest.raises(OptionError):
         timeline(Listener(), sound(60), piece_s=piece_s, step_s=step_s)
-
-
-@pytest.mark.parametrize(
-    ("answer", "labels"),
-    [
-        ("A dog, a bell and then rain.", {"dog", "bell", "rain"}),
-        ("I hear the sound of an owl", {"owl"}),
-        ("A man speaking, with rain falling in the background.", {"man speaking", "rain falling"}),
-        ("Nothing.", set()),
-        ("", set()),
-    ],
-)
-def test_labels(answer, labels):
-    assert labels_in(answer) == labels
 
 
 def test_the_picture(tmp_path):

@@ -1,54 +1,47 @@
-"""The files of an adapter's folder, and its tensors under the names that transformers' model has today."""
+"""An adapter's folder, read as `audioflamingo.think` reads it, under the names that transformers' model has today."""
 
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from audioflamingo.errors import CheckpointError
-from audioflamingo.model.weights.names import SPELLINGS, from_ours, to_ours
-from audioflamingo.model.weights.read import read_json
+from audioflamingo.model.weights.names import from_ours, to_ours
+from audioflamingo.think.adapter import config_complaints, incomplete, refuse
+from audioflamingo.think.files import CONFIG_FILE, TABLE_FILES, read_config, read_tensors
+from audioflamingo.think.names import target_of
 
-CONFIG_FILE = "adapter_config.json"
-LORA_FILE = "adapter_model.safetensors"
-EXTRA_NAME = "non_lora_trainables"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
-PEFT_PREFIX = "base_model.model."
-# NVIDIA's own folders as modules of one model.
-_AS_FOLDERS = {f"{folder}.": f"{folder}/" for folder in ("llm", "sound_tower", "sound_mm_projector")}
+BYTES_PER_VALUE = 4  # at most: adapters are written in fp32 or less
+_KINDS = {"down": "lora_A", "up": "lora_B"}
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a folder holds.
+    """What a folder holds, all of it checked against the model.
 
     Attributes:
         folder: where it was read.
         config: PEFT's LoraConfig.
         lora: `lora_A` (rank, in) and `lora_B` (out, rank) of each adapted module.
         extra: tensors that replace parameters of the base model.
-        unmatched: what cannot be a tensor of this architecture, as complaints.
     """
 
     folder: Path
     config: Any
     lora: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
-    unmatched: list[str] = field(default_factory=list)
 
 
 def has_extra_tensors(folder: str | os.PathLike[str]) -> bool:
     """Whether a local folder holds an adapter with tensors beside LoRA's."""
-    return any((Path(folder) / f"{EXTRA_NAME}{suffix}").is_file() for suffix in (".safetensors", ".bin"))
+    return any((Path(folder) / name).is_file() for name in TABLE_FILES)
 
 
 def find_folder(name: str | os.PathLike[str], subfolder: str | None, options: Mapping[str, Any]) -> Path:
@@ -69,24 +62,39 @@ def find_folder(name: str | os.PathLike[str], subfolder: str | None, options: Ma
     return folder
 
 
-def read_adapter(folder: Path) -> Adapter:
-    """Read an adapter's files; nothing in them is run.
+def read_adapter(folder: Path, model: Any) -> Adapter:
+    """Read an adapter's files for a model; nothing in them is run.
+
+    Args:
+        folder: what holds them.
+        model: transformers' model, with or without LoRA layers in it.
 
     Raises:
-        CheckpointError: one is missing or broken, or it is not LoRA.
+        CheckpointError: a file is missing, too large or broken, or anything in them does not fit; all complaints at
+            once.
     """
     try:
         from peft import LoraConfig
     except ImportError as error:
         raise CheckpointError("adapters need the peft package: pip install peft") from error
-    if (kind := read_json(folder / CONFIG_FILE).get("peft_type")) != "LORA":
-        raise CheckpointError(
-            f"{folder / CONFIG_FILE} has peft_type {kind!r}; only LORA can be loaded with its tensors"
-        )
-    adapter = Adapter(folder, LoraConfig.from_pretrained(str(folder)))
-    for name, tensor in {**_read(folder / LORA_FILE), **_read_extra(folder)}.items():
-        _sort_in(adapter, name, tensor)
-    return adapter
+    config = read_config(folder)
+    refuse(folder, list(config_complaints(config)))
+    names, base = _base_of(model)
+    found, tables, complaints = _sorted_in(read_tensors(folder, _num_bytes(base)), base)
+    modules = {names[f"{module}.weight"].removesuffix(".weight"): pair for module, pair in found.items()}
+    layers = dict(model.named_modules())
+    for module, pair in modules.items():
+        complaints += _pair_complaints(module, pair, layers.get(module), config["r"])
+    for name, tensor in tables.items():
+        if tensor.shape != base[name].shape:
+            complaints.append(f"{names[name]} is {tuple(tensor.shape)}, in the model {tuple(base[name].shape)}")
+    refuse(folder, complaints or list(incomplete(found, config, base)))
+    return Adapter(
+        folder,
+        LoraConfig.from_pretrained(str(folder)),
+        modules,
+        {names[name]: tensor for name, tensor in tables.items()},
+    )
 
 
 def write_extra_tensors(folder: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
@@ -94,56 +102,51 @@ def write_extra_tensors(folder: str | os.PathLike[str], tensors: Mapping[str, Te
     Path(folder).mkdir(parents=True, exist_ok=True)
     named = {from_ours(to_ours(name, "transformers") or name, "legacy"): one for name, one in tensors.items()}
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in named.items()}
-    save_file(contiguous, Path(folder) / f"{EXTRA_NAME}.safetensors", metadata={"format": "pt"})
+    save_file(contiguous, Path(folder) / TABLE_FILES[0], metadata={"format": "pt"})
 
 
-def current_name(name: str) -> str | None:
-    """Today's name in transformers' model of a tensor in any spelling, or None."""
-    name = name.removeprefix(PEFT_PREFIX)
-    for module, folder in _AS_FOLDERS.items():
-        name = folder + name.removeprefix(module) if name.startswith(module) else name
-    # An older spelling may be a prefix of a newer one, so today's is asked first.
-    for spelling in sorted(SPELLINGS, key=lambda one: one != "transformers"):
-        if (ours := to_ours(name, spelling)) is not None:
-            return from_ours(ours, "transformers")
-    return None
+def _base_of(model: Any) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The model's own names by ours, and its parameters by ours; what adapters brought is left out."""
+    names: dict[str, str] = {}
+    base: dict[str, Tensor] = {}
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        name = path.replace(".base_layer.", ".")
+        ours = to_ours(name, "transformers")
+        if ours is not None and ".lora_" not in name:
+            names[ours], base[ours] = name, parameter
+    return names, base
 
 
-def _sort_in(adapter: Adapter, name: str, tensor: Tensor) -> None:
-    path, is_lora, rest = name.partition(".lora_")
-    current = current_name(f"{path}.weight" if is_lora else name.replace(".modules_to_save", ""))
-    kind = f"lora_{rest.split('.')[0]}" if is_lora else ""
-    if current is None or (is_lora and kind not in ("lora_A", "lora_B")):
-        adapter.unmatched.append(f"{name} is no tensor of this architecture")
-    elif is_lora:
-        adapter.lora.setdefault(current.removesuffix(".weight"), {})[kind] = tensor
-    else:
-        adapter.extra[current] = tensor
+def _num_bytes(base: Mapping[str, Tensor]) -> int:
+    return BYTES_PER_VALUE * sum(tensor.numel() for tensor in base.values())
 
 
-def _read_extra(folder: Path) -> dict[str, Tensor]:
-    if (folder / f"{EXTRA_NAME}.safetensors").is_file():
-        return _read(folder / f"{EXTRA_NAME}.safetensors")
-    path = folder / f"{EXTRA_NAME}.bin"
-    if not path.is_file():
-        return {}
-    try:
-        # Only tensors in plain containers are unpickled; anything that could run is refused.
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a file of tensors alone: {str(error).splitlines()[0][:120]}") from error
-    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise CheckpointError(f"{path} does not hold a dict of tensors")
-    return {str(name): tensor for name, tensor in found.items()}
+def _sorted_in(
+    tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor], list[str]]:
+    """Halves of pairs by module, whole tensors by name, and what is neither, as complaints."""
+    pairs: dict[str, dict[str, Tensor]] = {}
+    tables: dict[str, Tensor] = {}
+    complaints: list[str] = []
+    for key, tensor in tensors.items():
+        target = target_of(key, base)
+        if target is None:
+            complaints.append(f"no such tensor in the model: {key[:200]}")
+            continue
+        place, name = (tables, target.tensor) if target.role == "table" else (
+            pairs.setdefault(target.module, {}), _KINDS[target.role])  # fmt: skip
+        if name in place:
+            complaints.append(f"stored more than once: {key[:200]}")
+        place[name] = tensor
+    return pairs, tables, complaints
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; an adapter's tensors are read from safetensors")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {str(error)[:100]}") from error
+def _pair_complaints(path: str, pair: Mapping[str, Tensor], module: Any, rank: int) -> list[str]:
+    if not hasattr(module, "in_features"):
+        return [f"{path} is not a linear layer of the model"]
+    expected = {"lora_A": (rank, module.in_features), "lora_B": (module.out_features, rank)}
+    found = {kind: tuple(tensor.shape) for kind, tensor in sorted(pair.items())}
+    return [] if found == expected else [f"{path} has {found}, expected {expected}"]
 
 
 def _download(name: str, subfolder: str | None, options: Mapping[str, Any]) -> Path:

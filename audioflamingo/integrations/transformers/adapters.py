@@ -49,8 +49,11 @@ class ThinkAdapters:
         if peft_model_id is None or (subfolder is None and not has_extra_tensors(peft_model_id)):
             return super().load_adapter(peft_model_id, adapter_name, **kwargs)  # type: ignore[misc]
         is_trainable = bool(kwargs.pop("is_trainable", False))
-        adapter = read_adapter(find_folder(peft_model_id, subfolder, kwargs))
-        self._add(adapter, adapter_name or "default", is_trainable=is_trainable)
+        name = adapter_name or "default"
+        if name in getattr(self, "peft_config", {}):
+            raise CheckpointError(f"an adapter named {name!r} is loaded already; pass another adapter_name")
+        adapter = read_adapter(find_folder(peft_model_id, subfolder, kwargs), self)
+        self._add(adapter, name, is_trainable=is_trainable)
         return None
 
     def set_adapter(self, adapter_name: Any) -> None:
@@ -95,9 +98,6 @@ class ThinkAdapters:
     def _add(self, adapter: Adapter, name: str, *, is_trainable: bool) -> None:
         from peft import inject_adapter_in_model
 
-        if name in getattr(self, "peft_config", {}):
-            raise CheckpointError(f"an adapter named {name!r} is loaded already; pass another adapter_name")
-        self._check(adapter)
         config = adapter.config
         config.target_modules = sorted(adapter.lora)
         config.inference_mode = not is_trainable
@@ -117,35 +117,6 @@ class ThinkAdapters:
                 if f".{name}." in parameter_name:
                     parameter.requires_grad_(False)
             self.eval()  # type: ignore[attr-defined]
-
-    def _check(self, adapter: Adapter) -> None:
-        """Refuse an adapter of which any tensor fits nothing.
-
-        Raises:
-            CheckpointError: all complaints at once.
-        """
-        modules = dict(self.named_modules())  # type: ignore[attr-defined]
-        parameters = {path.replace(".base_layer.", "."): one for path, one in self.named_parameters()}  # type: ignore[attr-defined]
-        complaints = list(adapter.unmatched)
-        for path, weights in adapter.lora.items():
-            module = modules.get(path)
-            if module is None or not hasattr(module, "in_features"):
-                complaints.append(f"{path} is not a linear layer of the model")
-                continue
-            rank = weights["lora_A"].shape[0] if "lora_A" in weights else -1
-            expected = {"lora_A": (rank, module.in_features), "lora_B": (module.out_features, rank)}
-            found = {kind: tuple(tensor.shape) for kind, tensor in weights.items()}
-            if found != expected:
-                complaints.append(f"{path} has {found}, expected {expected}")
-        for path, tensor in adapter.extra.items():
-            shape = tuple(parameters[path].shape) if path in parameters else None
-            if shape != tuple(tensor.shape):
-                complaints.append(f"{path} is {tuple(tensor.shape)}, in the model {shape or 'there is none'}")
-        if complaints:
-            raise CheckpointError(
-                f"the adapter in {adapter.folder} does not fit the model ({len(complaints)} differences): "
-                + "; ".join(complaints[:8])
-            )
 
     def _put_in_place(self, adapter: str | None) -> None:
         """Exchange tensors so that the given adapter's are in the model, or the base model's for None."""

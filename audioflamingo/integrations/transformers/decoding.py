@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audioflamingo.engine.kv_cache import KVCache, PrefillContext
-from audioflamingo.engine.runner import decode_step
+from audioflamingo.engine.contiguous import KVCache, PrefillContext
 from audioflamingo.engine.scheduler import Limits
+from audioflamingo.integrations.transformers.steps import Steps, steps_for
 from audioflamingo.model.attention import Kernel, Packing, attention_kernel
 from audioflamingo.model.flamingo import Flamingo
 
@@ -50,8 +50,10 @@ def decode(flamingo: Flamingo, input_ids: Tensor, rows: Rows, choices: Choices, 
     with nullcontext() if kernel == "auto" else attention_kernel(kernel):
         state = _State(flamingo, input_ids, choices)
         state.take(rows.prefill(flamingo, state.cache))
+        steps = steps_for(flamingo, state.cache, is_free=kernel == "auto")
         while state.alive:
-            state.take(decode_step(flamingo, state.cache, state.last_tokens))
+            state.drop_ended(steps)
+            state.take(steps.logits(state.last_tokens))
     if choices.streamer is not None:
         choices.streamer.end()
     return state.ids
@@ -92,6 +94,7 @@ class _State:
         self.ids = input_ids
         self.cache = KVCache(flamingo.config.decoder, flamingo.dtype, flamingo.device)
         self.alive = list(range(input_ids.shape[0]))
+        self._kept = self.alive
         self._choices = choices
         self._has_end = any(hasattr(criterion, "eos_token_id") for criterion in choices.stopping_criteria)
         self._pad = choices.config._pad_token_tensor
@@ -117,7 +120,8 @@ class _State:
         if self._choices.streamer is not None:
             self._choices.streamer.put(tokens.cpu())
         is_alive &= ~self._choices.stopping_criteria(self.ids, None)
-        self._drop_ended(is_alive.tolist())
+        self._kept = [place for place, row in enumerate(self.alive) if is_alive[row]]
+        self.alive = [self.alive[place] for place in self._kept]
 
     def _spread(self, logits: Tensor) -> Tensor:
         """(B, V) float32 logits, zeros for rows that have ended: processors and random draws look at whole batches."""
@@ -128,7 +132,6 @@ class _State:
         spread[self.alive] = logits
         return spread
 
-    def _drop_ended(self, is_alive: list[bool]) -> None:
-        kept = [place for place, row in enumerate(self.alive) if is_alive[row]]
-        self.alive = [self.alive[place] for place in kept]
-        self.cache.keep_rows(kept)
+    def drop_ended(self, steps: Steps) -> None:
+        """Let the rows go that the last token ended."""
+        steps.keep(self._kept)

@@ -219,6 +219,7 @@ class AudioFlamingo3ForConditionalGeneration(ThinkAdapters, ReferenceForConditio
         features, audio = model_kwargs.get("input_features"), None
         if features is not None:
             audio = self.get_audio_features(features, model_kwargs.get("input_features_mask")).pooler_output
+        _check_counts(int((input_ids == self.config.audio_token_id).sum()), 0 if audio is None else audio.shape[0])
         return Rows(flamingo.merge(input_ids[mask], audio), mask.sum(-1).tolist())
 
     def _expand_inputs_for_generation(

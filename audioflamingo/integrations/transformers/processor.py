@@ -12,7 +12,7 @@ import torch
 
 from audioflamingo.audio import NUM_MEL_BINS, limit, num_audio_tokens
 from audioflamingo.config import WINDOW_S
-from audioflamingo.errors import CheckpointError, PromptError
+from audioflamingo.errors import AudioError, CheckpointError, PromptError
 from audioflamingo.integrations.transformers import loader
 from audioflamingo.integrations.transformers.conversations import Conversation, normalised, template_messages
 from audioflamingo.integrations.transformers.features import features_of
@@ -227,6 +227,11 @@ class AudioFlamingo3Processor(ReferenceProcessor):  # type: ignore[misc]
         for number, source in enumerate(sources, start=1):
             audio = as_audio(source, settings.sampling_rate, f"audio {number}")
             windows = max(1, int(self.max_audio_len // WINDOW_S))
+            if settings.long_audio == "error" and audio.duration_s > windows * WINDOW_S:
+                raise AudioError(
+                    f"{audio.name} is {audio.duration_s:g} s; the model takes at most {windows * WINDOW_S} s. Pass "
+                    "long_audio='truncate' to keep its beginning, or give its parts as several sounds"
+                )
             parts = limit(audio, max_windows=windows, long_audio=settings.long_audio)
             for note in parts.notes:
                 _log.warning("%s", note)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from audioflamingo.config import ModelConfig
 from audioflamingo.errors import CheckpointError
@@ -24,9 +23,16 @@ from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.skeleton import skeleton
 from audioflamingo.model.threads import threads_for
 from audioflamingo.model.weights.names import NVIDIA_FOLDERS, Spelling, to_ours
+from audioflamingo.model.weights.places import Order, adapted_places, take_places
+from audioflamingo.model.weights.transfer import Progress, Source, transfer
+
+if TYPE_CHECKING:
+    from audioflamingo.model.lora import Adapter
+    from audioflamingo.model.quantize.schemes import Scheme
 
 MAX_JSON_BYTES = 64 << 20  # a tokenizer.json is 11 MB, an index 0.2 MB
 MAX_COMPLAINTS = 8
+LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON header
 AUDIO_TOKEN = "<sound>"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
@@ -42,6 +48,7 @@ class StoredTensor:
         name: its name within the checkpoint; differs from the key in NVIDIA's folders.
         shape: what the header says.
         dtype: what the header says, in safetensors' words.
+        offset: its first byte in the file.
     """
 
     file: Path
@@ -49,6 +56,12 @@ class StoredTensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
+    offset: int
+
+    @property
+    def source(self) -> Source:
+        """Where its values are."""
+        return Source(self.file, self.offset, DTYPES[self.dtype], math.prod(self.shape))
 
 
 def load_config(folder: str | Path) -> ModelConfig:
@@ -75,26 +88,55 @@ def load_config(folder: str | Path) -> ModelConfig:
 
 
 def load_flamingo(
-    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    folder: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    quantize: Scheme | None = None,
+    progress: Progress | None = None,
 ) -> Flamingo:
     """The model of a checkpoint's folder, in evaluation mode.
 
     Args:
         folder: config.json with safetensors in either of transformers' spellings, or NVIDIA's three folders.
-        device: where the tensors go, each straight from its memory-mapped file.
-        dtype: a floating dtype to cast to; None keeps the checkpoint's own.
+        device: where the tensors go, each read straight to its place.
+        dtype: a floating dtype to cast to; None keeps the checkpoint's own, but a quantised model on a CPU computes in
+            fp32.
+        quantize: how the decoder's matrices are stored, see `quantize.layout`; each is quantised as it is read, and the
+            whole model never lies in memory in the checkpoint's dtype.
+        progress: called as bytes arrive.
 
     Raises:
         CheckpointError: anything missing, left over, misshapen, doubled or unreadable; nothing is loaded then.
     """
-    folder = _existing(folder)
-    config = load_config(folder)
-    model = skeleton(config)
-    stored = inventory(folder)
-    chosen = match(folder, stored, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
-    dtype = dtype or _common_dtype(folder, chosen)
-    model.load_state_dict(read_tensors(chosen, torch.device(device), dtype), assign=True)
+    folder, device = _existing(folder), torch.device(device)
+    model = skeleton(load_config(folder))
+    chosen = match(
+        folder, inventory(folder), {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    )
+    if dtype is None:
+        dtype = torch.float32 if quantize and device.type == "cpu" else _common_dtype(folder, chosen)
+    places = take_places(
+        model, Order(quantize, device, dtype), {name: one.source.dtype for name, one in chosen.items()}
+    )
+    with threads_for(sum(one.source.num_values for one in chosen.values()), device, is_step=True):
+        transfer([(one.source, places[name]) for name, one in chosen.items()], device, progress)
     return model.eval()
+
+
+def rewrite(folder: str | Path, model: Flamingo, adapter: Adapter) -> None:
+    """Work an adapter into a quantised model: its layers are read again, changed, and quantised anew.
+
+    Args:
+        folder: the checkpoint that the model was loaded from.
+        model: it, changed in place.
+        adapter: what is added; on the model's device.
+    """
+    folder = _existing(folder)
+    shapes = {name: tuple(tensor.shape) for name, tensor in skeleton(model.config).state_dict().items()}
+    chosen = match(folder, inventory(folder), shapes)
+    jobs = [(chosen[name].source, place) for name, place in adapted_places(model, adapter).items()]
+    transfer(jobs, model.device)
 
 
 def is_nvidia(folder: Path) -> bool:
@@ -135,22 +177,6 @@ def match(folder: Path, stored: list[StoredTensor], expected: dict[str, tuple[in
             complaints.append(f"{tensor.name} is {tensor.dtype}, not one of {', '.join(DTYPES)}")
     _raise(folder, "does not hold exactly the tensors of its config.json", complaints)
     return {name: tensor for name, tensor in chosen.items() if name is not None}
-
-
-def read_tensors(chosen: dict[str, StoredTensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Our names to tensors of the dtype on the device, each copied there once."""
-    found = {}
-    num_values = sum(math.prod(tensor.shape) for tensor in chosen.values())
-    with ExitStack() as stack:
-        stack.enter_context(threads_for(num_values, device, is_step=True))
-        files = {
-            file: stack.enter_context(safe_open(file, framework="pt"))
-            for file in sorted({tensor.file for tensor in chosen.values()})
-        }
-        for name, tensor in chosen.items():
-            place = torch.empty(tensor.shape, dtype=dtype, device=device)
-            found[name] = place.copy_(files[tensor.file].get_tensor(tensor.key))
-    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -226,12 +252,17 @@ def _indexed_inventory(folder: Path, index: Path, prefix: str) -> list[StoredTen
 
 def _header(file: Path, prefix: str) -> Iterator[StoredTensor]:
     try:
-        with safe_open(file, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118 (not a mapping)
-                part = opened.get_slice(key)
-                yield StoredTensor(file, key, prefix + key, tuple(part.get_shape()), part.get_dtype())
-    except (SafetensorError, OSError) as error:
+        with safe_open(file, framework="pt") as opened:  # it checks that offsets, shapes and the file's size agree
+            keys = opened.keys()
+        with open(file, "rb") as plain:
+            (num_bytes,) = struct.unpack("<Q", plain.read(LENGTH_BYTES))
+            header = json.loads(plain.read(num_bytes))
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{file} is not a readable safetensors file: {str(error)[:100]}") from error
+    for key in keys:
+        entry = header[key]
+        offset = LENGTH_BYTES + num_bytes + entry["data_offsets"][0]
+        yield StoredTensor(file, key, prefix + key, tuple(entry["shape"]), entry["dtype"], offset)
 
 
 def _common_dtype(folder: Path, chosen: dict[str, StoredTensor]) -> torch.dtype:

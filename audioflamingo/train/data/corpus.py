@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from audioflamingo.audio import load
-from audioflamingo.audio.decode import open_file
-from audioflamingo.errors import AudioError, FlamingoError
+from audioflamingo.errors import FlamingoError
 from audioflamingo.train.data.examples import ExampleMaker, Size
 from audioflamingo.train.data.mixtures import Component
 from audioflamingo.train.data.nvidia_json import read_rows
 from audioflamingo.train.data.rows import BadRow, Row, TrainingDataError
+from audioflamingo.train.data.sounds import duration_s
+from audioflamingo.train.data.sources import Reading, Source
 
 MAX_BAD_SHARE = 0.01
 NUM_THREADS = 8  # headers are waited for, not computed
@@ -55,22 +55,26 @@ class Corpus:
         return digest.hexdigest()
 
 
-def load_corpus(components: Sequence[Component], maker: ExampleMaker, bad_file: Path | None = None) -> Corpus:
-    """Read and check the rows of all files.
+def load_corpus(
+    components: Sequence[Component], maker: ExampleMaker, bad_file: Path | None = None, cache: Path | None = None
+) -> Corpus:
+    """Read and check the rows of all files and other sources.
 
     Args:
         components: of the mixture.
         maker: what the rows must fit.
         bad_file: where to list, as JSON lines, the rows that are left out; written only where there are any.
+        cache: a folder for what a source finds out at some cost.
 
     Raises:
         TrainingDataError: a file cannot be read, no row is left, or more than `MAX_BAD_SHARE` of the rows are bad.
     """
-    by_file: dict[Path, tuple[list[Sample], list[BadRow]]] = {}
+    by_file: dict[Path | Source, tuple[list[Sample], list[BadRow]]] = {}
+    reading = Reading(maker.max_windows, cache)
     samples: list[Sample] = []
     for component in components:
         if component.path not in by_file:
-            by_file[component.path] = _checked(component.path, maker)
+            by_file[component.path] = _checked(component.path, maker, reading)
         good = by_file[component.path][0]
         samples += good[: math.ceil(len(good) * component.share)] * component.repeats
     bad = tuple(row for _, rows in by_file.values() for row in rows)
@@ -114,25 +118,8 @@ def write_bad_rows(bad: Sequence[BadRow], path: Path) -> None:
     path.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in bad), encoding="utf-8")
 
 
-def duration_s(path: Path) -> float:
-    """Length of a sound, by its header where that is to be trusted, else by decoding it.
-
-    Raises:
-        AudioError: it cannot be opened.
-    """
-    try:
-        with path.open("rb") as file, open_file(file, path.name) as stream:
-            if stream.num_samples is not None:
-                return stream.num_samples / stream.rate_hz
-    except FileNotFoundError as error:
-        raise AudioError(f"{path} does not exist") from error
-    except OSError as error:
-        raise AudioError(f"{path} cannot be opened ({error.strerror})") from error
-    return load(path).duration_s
-
-
-def _checked(path: Path, maker: ExampleMaker) -> tuple[list[Sample], list[BadRow]]:
-    rows, bad = read_rows(path)
+def _checked(path: Path | Source, maker: ExampleMaker, reading: Reading) -> tuple[list[Sample], list[BadRow]]:
+    rows, bad = read_rows(path) if isinstance(path, Path) else path.read(reading)
     samples: list[Sample] = []
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         for row, durations in zip(rows, threads.map(_durations_s, rows), strict=True):

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audioflamingo.audio import load, num_audio_tokens, num_windows
+from audioflamingo.audio import num_audio_tokens, num_windows
 from audioflamingo.prompt import Budget, ChatTemplate, PromptStyle, build
 from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.train.data.rows import Row, TrainingDataError
+from audioflamingo.train.data.sounds import load_sound
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Prompt, Span
 
 _TAG = re.compile(r"<sound(?:-([0-9]{1,6}))?>", re.IGNORECASE)
@@ -97,7 +98,7 @@ class ExampleMaker:
         Raises:
             FlamingoError: the row cannot become an example.
         """
-        sounds = [load(path) for path in row.sounds]
+        sounds = [load_sound(source) for source in row.sounds]
         for sound in sounds:
             self._check_windows(sound.name, len(sound.samples))
         prompt, mask = self._write(row, sounds)

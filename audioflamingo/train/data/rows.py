@@ -10,10 +10,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audioflamingo.errors import FlamingoError
 from audioflamingo.types import Role
+
+if TYPE_CHECKING:
+    from audioflamingo.train.data.sounds import SoundSource
 
 ROLES: dict[str, Role] = {
     "human": "user",
@@ -36,14 +39,14 @@ class Row:
 
     Attributes:
         id: unique within its file.
-        sounds: their files.
+        sounds: their files, or where else they are.
         turns: role and text of every turn; texts of users may hold `<sound>` and `<sound-k>`.
         duration_s: what the row says about its sound's length, or None.
         origin: file and place, for reports.
     """
 
     id: str
-    sounds: tuple[Path, ...]
+    sounds: tuple[SoundSource, ...]
     turns: tuple[tuple[Role, str], ...]
     duration_s: float | None = None
     origin: str = ""
@@ -71,10 +74,20 @@ def parse_row(values: Any, folder: Path, origin: str) -> Row:
     """
     if not isinstance(values, Mapping):
         raise TrainingDataError(f"it is a JSON {type(values).__name__}, expected an object")
-    sounds = _sounds(values.get("sound"))
+    return make_row(values, tuple(folder / sound for sound in _sounds(values.get("sound"))), origin)
+
+
+def make_row(values: Mapping[str, Any], sounds: tuple[SoundSource, ...], origin: str) -> Row:
+    """A row whose sounds were found already; see `parse_row`.
+
+    Raises:
+        TrainingDataError: it is not of the form above.
+    """
+    if len(sounds) > MAX_SOUNDS:
+        raise TrainingDataError(f"it has {len(sounds)} sounds, at most {MAX_SOUNDS} are allowed")
     return Row(
         id=_id(values.get("id"), origin),
-        sounds=tuple(folder / sound for sound in sounds),
+        sounds=sounds,
         turns=_turns(values.get("conversations")),
         duration_s=_duration_s(values.get("duration")),
         origin=origin,
@@ -93,8 +106,6 @@ def _sounds(value: Any) -> list[str]:
     sounds = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(sounds, list) or not all(isinstance(one, str) and one for one in sounds):
         raise TrainingDataError(f"its sound is {_shown(value)}, expected a path, a list of paths, or null")
-    if len(sounds) > MAX_SOUNDS:
-        raise TrainingDataError(f"it has {len(sounds)} sounds, at most {MAX_SOUNDS} are allowed")
     if any("\0" in sound for sound in sounds):
         raise TrainingDataError("its sound has a NUL in its path")
     return sounds

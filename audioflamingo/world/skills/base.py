@@ -23,7 +23,6 @@ Family = Literal["AudioSkills", "LongAudio", "AF-Think", "AF-Chat", "caption", "
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 UNKNOWN = "The recording does not say."
-NOTHING = "There is nothing to be heard."
 CHOOSE = "Choose the correct option from the following options:"
 LETTERS = "ABCDEFGH"
 

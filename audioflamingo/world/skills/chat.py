@@ -19,7 +19,8 @@ from audioflamingo.world.skills.base import (
 )
 from audioflamingo.world.timeline import Timeline
 
-WHAT = ("What is in this clip?", "Describe this sound.", "Report what this one contains.")
+WHAT = ("What is in this clip?", "Describe this sound.", "And this one?", "What do you hear?", "What is it?",
+        "Report what this one contains.")  # fmt: skip
 WHICH_CLIP = ("In which of the clips so far is there {a}?", "Which clip has {a}?",
               "Point to the clip that contains {a}.")  # fmt: skip
 AGAIN = ("What came first in the {nth} clip?", "Going back to the {nth} clip: with what does it begin?",

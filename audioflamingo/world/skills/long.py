@@ -36,7 +36,8 @@ LEAST_GAP_S, MOST_GAP_S = 0.4, 5.0
 
 def length_s(job: Job) -> float:
     """How long a long scene is to be."""
-    return draw_duration_s(job.plan, SHORTEST_S, job.world.longest_s - 15.0)
+    shortest_s = min(job.world.shortest_s, job.world.longest_s - 20.0)
+    return draw_duration_s(job.plan, shortest_s, job.world.longest_s - 15.0)
 
 
 def talk(job: Job, stage: Stage, cast: tuple[Voice, ...], until_s: float) -> None:

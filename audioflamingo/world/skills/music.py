@@ -34,6 +34,7 @@ class SubSkill:
         values: that the property may take, balanced.
         wanted: facts that make a piece have a value.
         words: of a value, as options and answers.
+        has_options: whether it may be asked as a multiple choice.
     """
 
     name: str
@@ -41,6 +42,16 @@ class SubSkill:
     values: Sequence[Any]
     wanted: Callable[[Any], dict[str, Any]]
     words: Callable[[Any], str] = str
+    has_options: bool = True
+
+
+BPM = range(56, 181, 2)
+BPM_STYLES = (("lullaby", 76), ("blues", 100), ("march", 124), ("rock", 150), ("waltz", 180))  # up to this tempo
+"""Styles whose accompaniment tells which of two tempi, one twice the other, is meant."""
+
+
+def _bpm(value: int) -> dict[str, Any]:
+    return {"style": next(style for style, most in BPM_STYLES if value <= most), "tempo_bpm": value}
 
 
 def _tempo(value: str) -> dict[str, Any]:
@@ -114,6 +125,12 @@ REASONING = (
     SubSkill("tempo", ("Is the tempo slow, moderate or fast?", "How fast is the music?", "Judge the tempo."),
              tuple(TEMPI), _tempo),
     SubSkill(
+        "tempo_bpm",
+        ("What is the tempo in beats a minute?", "How many beats a minute has this music?",
+         "Estimate the tempo in beats per minute."),
+        BPM, _bpm, lambda value: f"{value} beats a minute", has_options=False,
+    ),
+    SubSkill(
         "tempo_change",
         ("Does the tempo change?", "What happens to the tempo in the second half?",
          "Describe any change of speed in the music."),
@@ -172,6 +189,11 @@ def music_reasoning(job: Job) -> Made:
     return _about_music(job, REASONING)
 
 
+def about(job: Job, name: str) -> Made:
+    """A piece and the question about one property, by the name of its sub-skill."""
+    return _about_music(job, [sub for sub in (*KNOWLEDGE, *REASONING) if sub.name == name])
+
+
 def _about_music(job: Job, sub_skills: Sequence[SubSkill]) -> Made:
     sub = job.plan.choice(sub_skills)
     a, b = _two(job, sub)
@@ -179,7 +201,7 @@ def _about_music(job: Job, sub_skills: Sequence[SubSkill]) -> Made:
     facts = piece(job, **sub.wanted(value))
     stage = job.stage()
     stage.music(compose(facts, job.dice.plain))
-    pool = sorted({sub.words(one) for one in sub.values})
+    pool = sorted({sub.words(one) for one in sub.values}) if sub.has_options else []
     keep = sorted({sub.words(a), sub.words(b)})
     question = job.phrasing.of(sub.phrasings)
     turn = ask(job, question, sub.words(value), Truth(f"music_{sub.name}", {}, value), pool=pool, keep=keep)

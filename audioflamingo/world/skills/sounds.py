@@ -9,7 +9,6 @@ from audioflamingo.world import sounds as kinds
 from audioflamingo.world.skills.base import (
     BED_KINDS,
     EVENT_KINDS,
-    NOTHING,
     ORDINALS,
     SINGLE_KINDS,
     STEADY_KINDS,
@@ -23,6 +22,7 @@ from audioflamingo.world.skills.base import (
     sentence,
     yes_no,
 )
+from audioflamingo.world.tasks import NOISE, SILENCE
 from audioflamingo.world.timeline import Stage, Timeline
 
 FIRST = ("Which sound is heard first?", "What comes first?", "With which sound does the recording begin?")
@@ -54,7 +54,7 @@ TREND = (
 HOW_MANY = ("How many times do you hear {a}?", "How often is {a} heard?", "Count how often {a} occurs.")
 KINDS_OF_SOUND = ("How many different sounds are there?", "How many kinds of sound can be heard?",
                   "Count the distinct sounds in this clip.")  # fmt: skip
-PRESENT = ("Can you hear {a}?", "Is {a} in this recording?", "Does the recording contain {a}?")
+PRESENT = ("Is {a} to be heard?", "Is {a} in this recording?", "Does the recording contain {a}?")
 FAMILY = (
     "What kind of source makes the sound?",
     "To which group does the sound belong?",
@@ -65,7 +65,8 @@ PLACE = (
     "What place do these sounds suggest?",
     "Infer the setting from what is heard.",
 )
-WHAT = ("What do you hear?", "Which sounds are there?", "Report anything that is audible.")
+WHAT = ("What do you hear?", "Which sounds are there?", "What is it?", "What is heard?",
+        "Report anything that is audible.")  # fmt: skip
 
 PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "on a farm": ("wind", ("cow_moo", "pig_oink", "sheep_bleat", "hen_cluck", "rooster_crow")),
@@ -84,6 +85,7 @@ FAMILY_NAMES = {
     "vehicles": "a vehicle", "machines": "a machine", "instruments": "a musical instrument",
 }  # fmt: skip
 LEVEL_STEP_DB = 14.0
+SILENT_SHARE = 0.3  # of what has nothing in it
 
 
 def temporal_order(job: Job) -> Made:
@@ -273,14 +275,16 @@ def nothing_there(job: Job) -> Made:
         stage.sound(name)
         turn = Turn(question, sentence(label(name)), "heard", {}, [name])
         return Made((stage.close(),), ((turn,),))
-    return Made((empty(job.stage()),), ((Turn(question, NOTHING, "heard", {}, []),),))
+    is_silent = job.dice.plain.random() < SILENT_SHARE
+    answer = SILENCE if is_silent else NOISE
+    return Made((empty(job.stage(), is_silent=is_silent),), ((Turn(question, answer, "heard", {}, []),),))
 
 
-def empty(stage: Stage) -> Timeline:
+def empty(stage: Stage, *, is_silent: bool) -> Timeline:
     """1 to 8 s of noise or of digital silence."""
     dice = stage.dice
     closed = stage.close(duration_s=dice.plain.uniform(1.0, 8.0), channel=False)
-    if dice.plain.random() < 0.3:
+    if is_silent:
         return closed
     noise = rooms.noise_bed(len(closed.samples), dice.numeric, dice.plain.choice(("white", "pink", "brown", "hum")))
     level = 10.0 ** dice.plain.uniform(-2.0, -0.5) / float(np.max(np.abs(noise)) + 1e-9)

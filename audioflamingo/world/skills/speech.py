@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from audioflamingo.world.cast import MOODS
+from audioflamingo.world.cast import HIGH, LOW, MOODS, draw_cast
 from audioflamingo.world.said import TOPICS, WORDS, Statement, question_about, statement, twins
 from audioflamingo.world.skills.base import (
     BED_KINDS,
@@ -18,6 +19,7 @@ from audioflamingo.world.skills.base import (
     label,
     number_word,
     sentence,
+    yes_no,
 )
 from audioflamingo.world.text import normalise
 from audioflamingo.world.timeline import Stage
@@ -34,6 +36,10 @@ HOW_MANY_TURNS = ("How many sentences are said?", "How many statements do you he
 MOOD = ("How does the speaker sound?", "Which mood is in the voice?", "Name the emotion of the speaker.")
 FLIP = ("How does the mood of the speaker change?", "From which mood to which does the voice go?",
         "Describe the change of emotion in the voice.")  # fmt: skip
+SAME_VOICE = ("Do both sentences have the same speaker?", "Is it the same person twice?",
+              "Is one and the same voice heard in both sentences?")  # fmt: skip
+PITCH = ("Does the voice get higher or lower?", "Is the second sentence spoken higher or lower?",
+         "Which way does the pitch of the voice go, up to higher or down to lower?")  # fmt: skip
 SAID = ("What is said?", "Which words are spoken?", "Write down the speech in this recording.")
 BEHIND = (
     "What is heard behind the voice?",
@@ -91,8 +97,8 @@ def twin(job: Job) -> tuple[Statement, str, str]:
 
 
 def speaker_attributes(job: Job) -> Made:
-    """Sex, pace, number of voices or of sentences."""
-    return (_sex, _pace, _num_voices, _num_sentences)[job.plan.randrange(4)](job)
+    """Sex, pace, pitch, same or not, number of voices or of sentences."""
+    return ATTRIBUTES[job.plan.choice(sorted(ATTRIBUTES))](job)
 
 
 def _sex(job: Job) -> Made:
@@ -114,6 +120,37 @@ def _pace(job: Job) -> Made:
     stage.say(statement(job.plan, test=job.test), voice)
     turn = ask(job, job.phrasing.of(PACE), pace, Truth("pace", {}, pace), pool=("slow", "fast"), keep=("slow", "fast"))
     return Made((stage.close(),), ((turn,),))
+
+
+def _pitch(job: Job) -> Made:
+    """Two sentences by one voice, the second higher or lower: only a change of pitch is the same in every voice."""
+    (voice,) = job.cast(None)
+    factors = (LOW, HIGH) if job.flip else (HIGH, LOW)
+    stage = job.stage()
+    for factor in factors:
+        stage.say(statement(job.plan, test=job.test), voice.pitched(factor))
+        stage.pause()
+    value = "higher" if job.flip else "lower"
+    options = ["higher", "lower"]
+    truth = Truth("pitch_change", {}, value)
+    turn = ask(job, job.phrasing.of(PITCH), value, truth, pool=options, keep=options)
+    return Made((stage.close(),), ((turn,),))
+
+
+def _same_voice(job: Job) -> Made:
+    """Two sentences by one voice, or by two that nobody takes for one: of the other sex, or of the other engine."""
+    sexes: tuple[Sex, Sex] = ("female", "male")
+    first, other = job.cast(*job.plan.sample(sexes, 2))
+    if len(job.world.engines) > 1 and job.coin(0.4):
+        drawn = (draw_cast(job.plan, (engine,), (first.sex,)) for engine in job.plan.sample(job.world.engines, 2))
+        (first,), (other,) = drawn
+        other = replace(other, name="s2")
+    same = job.coin() != job.flip
+    stage = job.stage()
+    for voice in (first, first if same else other):
+        stage.say(statement(job.dice.plain, test=job.test), voice)
+        stage.pause()
+    return Made((stage.close(),), ((yes_no(job, job.phrasing.of(SAME_VOICE), same, "same_voice", {}),),))
 
 
 def _num_voices(job: Job) -> Made:
@@ -138,6 +175,16 @@ def _num_sentences(job: Job) -> Made:
         stage.pause(0.8)
     turn = ask(job, job.phrasing.of(HOW_MANY_TURNS), number_word(num), Truth("num_sentences", {}, num))
     return Made((stage.close(),), ((turn,),))
+
+
+ATTRIBUTES: dict[str, Callable[[Job], Made]] = {
+    "num_sentences": _num_sentences,
+    "num_voices": _num_voices,
+    "pace": _pace,
+    "pitch": _pitch,
+    "same_voice": _same_voice,
+    "sex": _sex,
+}
 
 
 def information_extraction(job: Job) -> Made:

@@ -1,93 +1,36 @@
 """The loop on a tiny random model: batch equals single, streamed equals whole, and every way an answer can end."""
 
 import gc
-import sys
-import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_engine import MAX_POSITIONS, is_clean, make_model, prompt, run, sound, tokenizer
 
-from audioflamingo.audio import num_audio_tokens
-from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
 from audioflamingo.engine.engine import Engine
-from audioflamingo.engine.runner import AudioEmbedder
+from audioflamingo.engine.plain import AudioEmbedder
 from audioflamingo.engine.scheduler import Limits
 from audioflamingo.errors import OptionError
 from audioflamingo.model.attention import Packing
 from audioflamingo.model.decoder import CausalContext
-from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.types import Audio, Prompt, Sampling, Span
-
-sys.path.append(str(Path(__file__).parents[1]))
-from small_tokenizer import small_tokenizer
-
-MAX_POSITIONS = 2000
 
 
 @pytest.fixture(scope="module")
 def engine():
-    tokenizer = small_tokenizer()
-    config = ModelConfig(
-        encoder=EncoderConfig(width=16, num_layers=1, num_heads=2, ffn_width=32),
-        decoder=DecoderConfig(
-            vocab_size=tokenizer.vocab_size,
-            width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, ffn_width=48,
-            max_positions=MAX_POSITIONS,
-        ),
-        audio_token_id=tokenizer.sound,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = Flamingo(config).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.3)
-    return Engine(model, tokenizer)
-
-
-def sound(duration_s, seed):
-    samples = np.random.default_rng(seed).standard_normal(round(16_000 * duration_s)).astype(np.float32)
-    return Audio(samples * 0.1, f"sound {seed}")
-
-
-def prompt(engine, *parts):
-    """Text and sounds to a `Prompt`; equal sounds are one."""
-    ids, spans, audios = [], [], []
-    for part in parts:
-        if isinstance(part, str):
-            ids += engine.tokenizer.encode(part)
-            continue
-        if part not in audios:
-            audios.append(part)
-        num_tokens = num_audio_tokens(len(part.samples))
-        spans.append(Span(len(ids), num_tokens, audios.index(part)))
-        ids += [engine.tokenizer.sound] * num_tokens
-    return Prompt(tuple(ids), tuple(spans), tuple(audios))
+    return Engine(make_model(), tokenizer)
 
 
 @pytest.fixture(scope="module")
 def prompts(engine):
     rain, dog, music = sound(0.5, 1), sound(2, 2), sound(31, 3)
     return [
-        prompt(engine, rain, "What is it?"),
-        prompt(engine, "Which came first? ", dog, " or ", rain, "?"),
-        prompt(engine, "no sound"),
-        prompt(engine, music, "Describe it."),
-        prompt(engine, dog, dog, "Twice."),
-        prompt(engine, "x"),
-    ]
-
-
-def run(engine, prompts, samplings):
-    """Per prompt: token ids, text, last delta."""
-    deltas = [[] for _ in prompts]
-    for delta in engine.generate(prompts, samplings):
-        assert not any(one.finish_reason for one in deltas[delta.index]), "a delta after the end"
-        deltas[delta.index].append(delta)
-    return [
-        (tuple(token for one in many for token in one.token_ids), "".join(one.text for one in many), many[-1])
-        for many in deltas
+        prompt(rain, "What is it?"),
+        prompt("Which came first? ", dog, " or ", rain, "?"),
+        prompt("no sound"),
+        prompt(music, "Describe it."),
+        prompt(dog, dog, "Twice."),
+        prompt("x"),
     ]
 
 
@@ -126,7 +69,7 @@ SAMPLINGS = [
     [
         Limits(),
         Limits(max_sequences=2, prefill_tokens=40, encoder_windows=1),
-        Limits(max_sequences=3, max_cache_tokens=300, encoder_windows=2),
+        Limits(max_sequences=3, max_cache_tokens=832, encoder_windows=2, prefill_tokens=100),
     ],
     ids=["together", "two by two", "little cache"],
 )
@@ -205,25 +148,40 @@ def test_closing_frees_the_cache_and_leaves_no_inference_mode_behind(engine, pro
     deltas = engine.generate(prompts, [Sampling(max_new_tokens=500)] * len(prompts))
     next(deltas)
     assert not torch.is_inference_mode_enabled()
-    cache = weakref.ref(deltas.gi_frame.f_locals["run"].cache)
+    assert engine.counts.num_held_blocks > 0
     deltas.close()
+    assert is_clean(engine)
+
+
+def test_a_generator_that_is_forgotten_frees_its_share(engine, prompts):
+    deltas = engine.generate(prompts, [Sampling(max_new_tokens=500)] * len(prompts))
+    next(deltas)
+    del deltas
     gc.collect()
-    assert cache() is None
+    assert is_clean(engine)
+
+
+def test_a_generator_that_was_never_begun_takes_nothing(engine, prompts):
+    deltas = engine.generate(prompts, [Sampling()] * len(prompts))
+    assert not engine.has_work
+    deltas.close()
+    assert is_clean(engine)
 
 
 def test_equal_sounds_are_encoded_once(engine, monkeypatch):
     encoded = []
     encoder_forward = engine.model.encoder.forward
+    engine = Engine(engine.model, engine.tokenizer)
     monkeypatch.setattr(
         engine.model.encoder, "forward", lambda mel, frames: encoded.extend(frames) or encoder_forward(mel, frames)
     )
-    same = [prompt(engine, Audio(sound(1, 4).samples, name), f"{name}?") for name in "abc"]
+    same = [prompt(Audio(sound(1, 4).samples, name), f"{name}?") for name in "abc"]
     run(engine, same, [Sampling(max_new_tokens=2)] * 3)
     assert encoded == [100]
 
 
 def test_a_last_window_too_short_for_a_token_is_no_trouble(engine):
-    one = prompt(engine, sound(30 + 0.01, 5), "What?")
+    one = prompt(sound(30 + 0.01, 5), "What?")
     assert one.num_audio_tokens == 750
     alone = run(Engine(engine.model, engine.tokenizer, Limits(encoder_windows=1)), [one], [Sampling(max_new_tokens=2)])
     assert alone[0][:2] == run(engine, [one], [Sampling(max_new_tokens=2)])[0][:2]

@@ -9,6 +9,7 @@ import torch
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
 from audioflamingo.engine.engine import Engine
 from audioflamingo.engine.memory import MemoryExhaustedError, memory_errors_told
+from audioflamingo.engine.scheduler import Limits
 from audioflamingo.errors import FlamingoError
 from audioflamingo.model.attention import attention_kernel
 from audioflamingo.model.flamingo import Flamingo
@@ -49,20 +50,46 @@ def test_other_errors_stay_what_they_are(error):
 
 
 def test_an_engine_that_ran_out_still_answers():
-    """The plain formula needs the square of the prompt's length: here more than a process can address."""
+    """The prompt's keys and values take more than a process can address: 32 MB for a token."""
     tokenizer = small_tokenizer()
     config = ModelConfig(
         encoder=EncoderConfig(width=8, num_layers=1, num_heads=2, ffn_width=8),
         decoder=DecoderConfig(
             vocab_size=tokenizer.vocab_size,
-            width=4, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=2, ffn_width=4,
+            width=4, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=1 << 20, ffn_width=4,
+            max_positions=10_000_000,
+        ),
+        audio_token_id=tokenizer.sound,
+    )  # fmt: skip
+    engine = Engine(Flamingo(config).double().eval(), tokenizer, Limits(max_cache_tokens=10_000_000))
+    long, short = Prompt((5,) * 4_800_000), Prompt((5, 6))
+    sampling = Sampling(max_new_tokens=3)
+    deltas = list(engine.generate([short, long, short], [sampling] * 3, errors="return"))
+    ends = {delta.index: delta for delta in deltas if delta.finish_reason}
+    assert isinstance(ends[1].error, MemoryExhaustedError)
+    assert "for a KV cache of 150,00" in str(ends[1].error)
+    assert ends[0].finish_reason == ends[2].finish_reason != "error"
+    assert 1 <= len(list(engine.generate([short], [sampling]))) <= 3
+
+
+def test_of_several_prompts_those_that_fit_are_read():
+    """Attention by its plain formula needs the square of a chunk's length: here more than a process can address."""
+    tokenizer = small_tokenizer()
+    config = ModelConfig(
+        encoder=EncoderConfig(width=8, num_layers=1, num_heads=2, ffn_width=8),
+        decoder=DecoderConfig(
+            vocab_size=tokenizer.vocab_size,
+            width=4, num_layers=1, num_heads=16, num_kv_heads=2, head_dim=2, ffn_width=4,
             max_positions=4_000_000,
         ),
         audio_token_id=tokenizer.sound,
     )  # fmt: skip
-    engine = Engine(Flamingo(config).double().eval(), tokenizer)
-    long, short = Prompt((5,) * 3_200_000), Prompt((5, 6))
-    sampling = Sampling(max_new_tokens=3)
-    with attention_kernel("eager"), pytest.raises(MemoryExhaustedError, match="reading 3,200,000 tokens of 1 prompts"):
-        list(engine.generate([long], [sampling]))
-    assert 1 <= len(list(engine.generate([short], [sampling]))) <= 3
+    limits = Limits(max_cache_tokens=1_200_000, prefill_tokens=1_200_000)
+    engine = Engine(Flamingo(config).double().eval(), tokenizer, limits)
+    chosen = [Prompt((5, 6)), Prompt((5,) * 1_100_000), Prompt((7, 8, 9))]
+    with attention_kernel("eager"):
+        deltas = list(engine.generate(chosen, [Sampling(max_new_tokens=3)] * 3, errors="return"))
+    ends = {delta.index: delta for delta in deltas if delta.finish_reason}
+    assert "reading 1,100,000 tokens of 1 prompts" in str(ends[1].error)
+    assert ends[0].finish_reason == ends[2].finish_reason != "error"
+    assert engine.counts.num_held_blocks == 0

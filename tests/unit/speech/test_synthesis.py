@@ -202,3 +202,16 @@ def test_sound_is_finite_and_of_the_right_length(voice):
     sound = streamed(voice).numpy()
     assert np.isfinite(sound).all()
     assert abs(len(sound) - (sum(map(sum, DURATIONS)) + 8) * 240) <= 960
+
+
+def test_a_small_voice_speaks_in_the_calling_thread_and_leaves_the_callers_threads_alone(voice):
+    inside, before = [], torch.get_num_threads()
+    hook = voice.wave_decoder.register_forward_pre_hook(lambda *_: inside.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        outside = [torch.get_num_threads() for _ in Speaker(OwnSpeaker(voice)).stream(["Two words, and a pause."])]
+    finally:
+        torch.set_num_threads(before)
+        hook.remove()
+    assert set(inside) == {1}
+    assert set(outside) == {2}

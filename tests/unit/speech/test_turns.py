@@ -8,13 +8,13 @@ from audioflamingo.speech.turns import TurnOptions, Turns
 STEP_MS = 20
 
 
-def play(turns, *timeline):
-    """Runs of (speech?, ms) through the machine; returns [(kind, time, start, end)]."""
+def play(turns, *timeline, listens=False):
+    """Runs of (speech?, ms) through the machine; returns [(kind, time, start, end)], "listen" only where asked for."""
     actions = []
     for is_speech, length_ms in timeline:
         for _ in range(length_ms // STEP_MS):
             actions += turns.step(is_speech, STEP_MS)
-    return [(a.kind, a.time_ms, a.start_ms, a.end_ms) for a in actions]
+    return [(a.kind, a.time_ms, a.start_ms, a.end_ms) for a in actions if listens or a.kind != "listen"]
 
 
 def speaking(options=None):
@@ -142,3 +142,13 @@ def test_actions_alternate_whatever_happens(script):
         if event == "ends":
             turns.answer_ends()
             is_open = is_open or turns.state == "user"
+
+
+def test_a_turn_that_seems_over_is_announced_once_for_each_end_of_speech():
+    actions = play(Turns(), (False, 400), (True, 1_000), (False, 300), (True, 500), (False, 600), listens=True)
+    assert actions == [
+        ("begin_turn", 460, 100, 0),
+        ("listen", 1_560, 100, 1_400),
+        ("listen", 2_360, 100, 2_200),
+        ("end_turn", 2_700, 100, 2_200),
+    ]

@@ -1,0 +1,39 @@
+"""Errors in the shell's words: remedies that name an argument of the Python API name the flag, or what the shell has.
+
+Errors come from rooms that know nothing of a shell. What they call an option is translated here, once, where they are
+printed; a remedy that the shell does not have is replaced by one that it has.
+"""
+
+from __future__ import annotations
+
+import re
+
+from audioflamingo.errors import CheckpointError
+
+LONGEST_SPLIT_S = 24 * 3_600.0
+"""Longest sound that is read where it is answered in parts; 5.5 GB of samples."""
+
+_REMEDIES = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"Cut it, or raise max_duration_s", f"Cut it; with --long-audio split up to {LONGEST_SPLIT_S:.0f} s are read"),
+        (r", or pass placeholders=False if it is ordinary text", ", or leave its brackets out if it is ordinary text"),
+        (r", or raise max_prompt_tokens \([^)]*\)", ""),
+        (r"\('af3-think' gets the released one\), or load_model\(\.\.\., thinking=FOLDER\)", "(--model af3-think)"),
+        (r"\bthink=True\b", "--think"),
+        (r"\b[Pp]ass long_audio='truncate' or 'split'", "Give --long-audio truncate or --long-audio split"),
+        (r"\b[Pp]ass long_audio='(\w+)'", r"give --long-audio \1"),
+        (r"\blong_audio='(\w+)'", r"--long-audio \1"),
+    )
+)
+_NAMES = re.compile(r"(?<![\w'-])(?:max_new_tokens|top_k|top_p|repetition_penalty)(?![\w'])")
+
+
+def told(error: Exception) -> str:
+    """What an error says, for somebody at a shell."""
+    text = str(error)
+    if isinstance(error, CheckpointError):
+        return text  # what it names stands in a file, not on the command line
+    for pattern, words in _REMEDIES:
+        text = pattern.sub(words, text)
+    return _NAMES.sub(lambda found: f"--{found[0].replace('_', '-')}", text)

@@ -1,0 +1,169 @@
+"""What stands between a question and its first token, recorded once and replayed: full windows, and short new prompts.
+
+Both are bound by launches, not by arithmetic: a window of 30 s is 6 ms of work in 24 ms of launches. A shape runs by
+single launches when it comes first and is recorded when it comes again. Without CUDA the same code runs unrecorded.
+
+Shapes: W windows, F mel frames, A audio tokens, N tokens of a prompt, P its length padded, D decoder width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audioflamingo.engine.kv_cache import BLOCK_TOKENS, PagedCache
+from audioflamingo.model.attention import Packing, attend
+from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.fused import takes_fused, takes_fused_encoder
+
+WINDOW_MEL_FRAMES = 3000
+MOST_WINDOWS = 2  # from three on the GPU is busier than the CPU
+PROMPT_STEP = 32
+MOST_PROMPT_TOKENS = 1024
+
+
+class Recorder:
+    """Work without arguments that is recorded when it is run under the same key for the second time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._graphs: dict[Hashable, Callable[[], Tensor]] = {}
+        self._seen: set[Hashable] = set()
+        self._pool: Any = None
+
+    def run(self, key: Hashable, work: Callable[[], Tensor]) -> Tensor:
+        """What the work returns; it is overwritten when any recorded work runs next."""
+        run = self._graphs.get(key)
+        if run is None and key in self._seen and self._device.type == "cuda":
+            run = self._graphs[key] = self._recorded(work)
+        self._seen.add(key)
+        return work() if run is None else run()
+
+    def forget(self) -> None:
+        """Drop all that was recorded."""
+        self._graphs.clear()
+        self._seen.clear()
+        self._pool = None
+
+    def _recorded(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        torch.cuda.synchronize(self._device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            out = work()
+        self._pool = graph.pool()
+        return partial(_replayed, graph, out)
+
+
+def _replayed(graph: torch.cuda.CUDAGraph, out: Tensor) -> Tensor:
+    graph.replay()
+    return out
+
+
+class GraphEncoder:
+    """`Flamingo.embed_audio`, by recorded launches where one or two full windows come."""
+
+    def __init__(self, model: Flamingo) -> None:
+        self._model = model
+        self._recorder = Recorder(model.device)
+        self._mel: Tensor | None = None
+
+    def embed_audio(
+        self, mel: Tensor, num_mel_frames: list[int], window_numbers: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[int]]:
+        """See `Flamingo.embed_audio`."""
+        if not self.takes(mel, num_mel_frames):
+            return self._model.embed_audio(mel, num_mel_frames, window_numbers)
+        count = len(num_mel_frames)
+        if self._mel is None:
+            shape = (MOST_WINDOWS, mel.shape[1], WINDOW_MEL_FRAMES)
+            self._mel = torch.zeros(shape, dtype=self._model.dtype, device=self._model.device)
+        self._mel[:count].copy_(mel[:, :, :WINDOW_MEL_FRAMES], non_blocking=True)
+        embeddings = self._recorder.run(count, partial(self._embed, self._mel[:count]))
+        return embeddings.clone(), [embeddings.shape[0] // count] * count
+
+    def takes(self, mel: Tensor, num_mel_frames: list[int]) -> bool:
+        """Whether these windows are full and few, and nothing but plain layers has a say."""
+        are_full = set(num_mel_frames) == {WINDOW_MEL_FRAMES} and mel.shape[2] >= WINDOW_MEL_FRAMES
+        if not are_full or len(num_mel_frames) > MOST_WINDOWS or self._model.config.time_rotary is not None:
+            return False
+        like = torch.empty(0, dtype=self._model.dtype, device=self._model.device)
+        return takes_fused_encoder(like) and _are_plain(self._model.encoder) and _are_plain(self._model.projector)
+
+    def _embed(self, mel: Tensor) -> Tensor:
+        return self._model.embed_audio(mel, [WINDOW_MEL_FRAMES] * len(mel))[0]
+
+
+def _are_plain(module: nn.Module) -> bool:
+    """Whether no hook hangs anywhere and no layer was replaced by one of another package or an adapter."""
+    return all(
+        not one._forward_hooks and not one._forward_pre_hooks and type(one).__module__.startswith(_KNOWN_MODULES)
+        for one in module.modules()
+    )
+
+
+_KNOWN_MODULES = ("torch.nn.modules", "audioflamingo.model.encoder", "audioflamingo.model.projector")
+
+
+class GraphPrefill:
+    """A short prompt of which nothing is in the cache yet, padded at its end to one of few lengths.
+
+    A padded token stands behind all real ones, so none of them sees it; its key and value go to the scratch block.
+    """
+
+    def __init__(self, model: Flamingo, cache: PagedCache) -> None:
+        self._model, self._cache = model, cache
+        self._recorder = Recorder(model.device)
+        self._address = cache.keys[0].data_ptr()
+        like = model.decoder.norm.weight
+        self._x = torch.zeros((MOST_PROMPT_TOKENS, len(like)), dtype=like.dtype, device=like.device)
+        self._positions = torch.arange(MOST_PROMPT_TOKENS, device=like.device)
+        self._scratch = self._positions % BLOCK_TOKENS  # of block 0
+        self._slots = self._scratch.clone()
+        self._last = torch.zeros(1, dtype=torch.int64, device=like.device)
+
+    def takes(self, embeddings: Tensor) -> bool:
+        """Whether a prompt of these (N, D) embeddings is short enough, and nothing but plain layers has a say."""
+        return len(embeddings) <= MOST_PROMPT_TOKENS and takes_fused(embeddings, self._model.decoder.layers)
+
+    def hidden(self, embeddings: Tensor, slots: Tensor) -> Tensor:
+        """Read a prompt whose first token stands at position 0.
+
+        Args:
+            embeddings: (N, D).
+            slots: (N,) int64, where its keys and values go.
+
+        Returns:
+            (1, D) state of the last token after the last norm.
+        """
+        if self._address != self._cache.keys[0].data_ptr():
+            self._recorder.forget()
+            self._address = self._cache.keys[0].data_ptr()
+        num_tokens = len(embeddings)
+        padded = -(-num_tokens // PROMPT_STEP) * PROMPT_STEP
+        self._x[:num_tokens].copy_(embeddings)
+        self._slots[:num_tokens].copy_(slots)
+        self._slots[num_tokens:padded].copy_(self._scratch[num_tokens:padded])
+        self._last.fill_(num_tokens - 1)
+        return self._recorder.run(padded, partial(self._read, padded)).clone()
+
+    def _read(self, padded: int) -> Tensor:
+        context = _FreshPrompt(self._cache, self._slots[:padded])
+        hidden = self._model.hidden_states(self._x[:padded], self._positions[:padded], context)
+        return hidden.index_select(0, self._last)
+
+
+class _FreshPrompt:
+    """Tokens that attend to themselves alone, and are stored."""
+
+    def __init__(self, cache: PagedCache, slots: Tensor) -> None:
+        self._cache, self._slots = cache, slots
+        self._packing = Packing.of([len(slots)], slots.device)
+
+    def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `AttentionContext`."""
+        self._cache.write(layer_index, self._slots, key, value)
+        return attend(query, key, value, self._packing, causal=True)

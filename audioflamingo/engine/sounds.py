@@ -1,0 +1,70 @@
+"""Sounds of a prompt as windows with keys: what is encoded once, however often and wherever it is heard."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from audioflamingo.audio import num_audio_tokens, split_windows
+from audioflamingo.engine.sequence import Piece
+from audioflamingo.errors import PromptError
+from audioflamingo.types import Audio, Prompt
+
+Samples = npt.NDArray[np.float32]
+
+_known: WeakKeyDictionary[Audio, list[bytes]] = WeakKeyDictionary()
+
+
+def audible_windows(samples: Samples) -> list[Samples]:
+    """The 30 s windows of (N,) samples, without a last one that is too short for an audio token."""
+    return [window for window in split_windows(samples) if num_audio_tokens(len(window))]
+
+
+def pieces_of(prompt: Prompt, sound_id: int, *, are_numbered: bool) -> tuple[Piece, ...]:
+    """Windows of all sounds of a prompt where they stand in it.
+
+    Args:
+        prompt: ids and sounds.
+        sound_id: the placeholder's id.
+        are_numbered: whether the model hears a window otherwise by its number within its sound.
+
+    Raises:
+        PromptError: placeholders and audio tokens do not agree.
+    """
+    pieces: list[Piece] = []
+    for span in prompt.spans:
+        pieces += pieces_of_sound(prompt.audios[span.audio_index], span.start, are_numbered=are_numbered)
+    _check(prompt, pieces, sound_id)
+    return tuple(pieces)
+
+
+def pieces_of_sound(audio: Audio, start: int = 0, *, are_numbered: bool) -> list[Piece]:
+    """Windows of one sound whose first audio token stands at position `start`; see `pieces_of`."""
+    pieces = []
+    windows = audible_windows(audio.samples)
+    for number, (window, key) in enumerate(zip(windows, _keys(audio, windows), strict=True)):
+        named = key + number.to_bytes(4, "little") if are_numbered else key
+        pieces.append(Piece(start, num_audio_tokens(len(window)), named, window, number))
+        start = pieces[-1].end
+    return pieces
+
+
+def _keys(audio: Audio, windows: list[Samples]) -> list[bytes]:
+    """Keys of a sound's windows, kept as long as the sound is: hashing ten minutes takes a tenth of a second."""
+    if audio not in _known:
+        _known[audio] = [sha256(np.ascontiguousarray(window).data).digest() for window in windows]
+    return _known[audio]
+
+
+def _check(prompt: Prompt, pieces: list[Piece], sound_id: int) -> None:
+    num_placeholders = prompt.ids.count(sound_id)
+    num_heard = sum(piece.num_tokens for piece in pieces)
+    are_in_place = all(prompt.ids[piece.start] == prompt.ids[piece.end - 1] == sound_id for piece in pieces)
+    if num_placeholders != num_heard or not are_in_place:
+        raise PromptError(
+            f"{num_placeholders} audio placeholders stand in the prompt but {num_heard} audio tokens came; "
+            "build prompts with audioflamingo.prompt so that the two agree"
+        )

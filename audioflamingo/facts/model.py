@@ -1,0 +1,98 @@
+"""The part of a loaded model that answers in typed values. Every method takes the options of `Options` as keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from audioflamingo.audio import Source
+from audioflamingo.audio import load as load_audio
+from audioflamingo.errors import AnswerError, OptionError
+from audioflamingo.facts import questions
+from audioflamingo.facts.asking import Asked, answers, listed
+from audioflamingo.facts.results import Emotion, Pace, SongFacts, Tags
+from audioflamingo.types import Audio
+
+MAX_LABELS = 1_000
+
+
+class FactsModel:
+    """What a model inherits that answers conversations by `generate`."""
+
+    def emotion(self, audio: Source, *, sample_rate_hz: int | None = None, **options: Any) -> Emotion:
+        """How someone speaks: a label, the tone of voice, and the evidence heard.
+
+        Raises:
+            AnswerError: nobody speaks, or the model cannot tell.
+            FlamingoError: the sound or an option is not usable.
+        """
+        sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
+        self._need(sound, questions.IS_SPEECH, options)
+        found = answers(self._model, sound, (questions.EMOTION, questions.TONE), options)
+        label = found[questions.EMOTION.name]
+        if label == questions.UNCLEAR:
+            raise AnswerError(f"the model cannot tell the emotion in {sound.name}; give more of the voice")
+        why = questions.Question("evidence", questions.EVIDENCE.format(label=label), None, questions.LONG_TOKENS)
+        return Emotion(label, found[questions.TONE.name], answers(self._model, sound, (why,), options)[why.name])
+
+    def tags(
+        self, audio: Source, *, among: Sequence[str] | None = None, sample_rate_hz: int | None = None, **options: Any
+    ) -> Tags:
+        """What is heard.
+
+        Args:
+            audio: the sound.
+            among: the labels that may come, such as "a dog barking"; each is asked for by itself. None lets the model
+                name what it hears.
+            sample_rate_hz: rate of an array.
+            options: see `Options`.
+
+        Raises:
+            AnswerError: the answer was cut.
+            FlamingoError: the sound, a label or an option is not usable.
+        """
+        sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
+        if among is None:
+            return Tags(listed(answers(self._model, sound, (questions.SOUNDS,), options)[questions.SOUNDS.name]))
+        labels = tuple(among)
+        if isinstance(among, str) or len(set(labels)) < len(labels) or not 0 < len(labels) <= MAX_LABELS:
+            raise OptionError(f"among is {str(among)[:60]!r}, allowed: a list of 1 to {MAX_LABELS:,} different labels")
+        asked = [questions.yes_or_no(label, questions.PRESENT.format(label=label)) for label in labels]
+        found = answers(self._model, sound, asked, options)
+        return Tags(tuple(label for label in labels if found[label] == "yes"))
+
+    def song(self, audio: Source, *, sample_rate_hz: int | None = None, **options: Any) -> SongFacts:
+        """Genre, mood, instruments, tempo, key and structure of music.
+
+        Raises:
+            AnswerError: there is no music, or the model cannot tell one of them.
+            FlamingoError: the sound or an option is not usable.
+        """
+        sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
+        self._need(sound, questions.IS_MUSIC, options)
+        found = answers(self._model, sound, questions.SONG, options)
+        instruments = listed(found[questions.INSTRUMENTS.name])
+        if not instruments:
+            raise AnswerError(f"the model names no instrument in {sound.name}; ask in your own words")
+        return SongFacts(
+            genre=found[questions.GENRE.name].rstrip("."),
+            mood=found[questions.MOOD.name].rstrip("."),
+            instruments=instruments,
+            tempo_bpm=int(found[questions.TEMPO.name]),
+            pace=cast(Pace, found[questions.PACE.name]),
+            key=found[questions.KEY.name],
+            structure=found[questions.STRUCTURE.name],
+        )
+
+    @property
+    def _model(self) -> Asked:
+        return cast(Asked, self)
+
+    def _need(self, sound: Audio, question: questions.Question, options: dict[str, Any]) -> None:
+        """Check that the sound holds what further questions are about.
+
+        Raises:
+            AnswerError: the model hears none.
+        """
+        if answers(self._model, sound, (question,), options)[question.name] != "yes":
+            raise AnswerError(f"the model hears no {question.name} in {sound.name}; give a sound with {question.name}")

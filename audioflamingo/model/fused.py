@@ -1,0 +1,119 @@
+"""The decoder's and the encoder's layers with fused kernels, for inference on a GPU; elsewhere the modules run.
+
+The arithmetic and its rounding are those of `model.decoder` and `model.encoder`, the slow twins. Nothing that hangs on
+a layer, such as an adapter, has a say here: `takes_fused` looks. Shapes: N packed tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audioflamingo.model.attention import attend
+from audioflamingo.model.kernels import (
+    Heads,
+    add_layer_norm,
+    add_rms_norm,
+    gelu_in_place,
+    rotate_in_place,
+    swiglu,
+    tables_at,
+)
+from audioflamingo.model.kernels.availability import runs_triton
+
+if TYPE_CHECKING:
+    from audioflamingo.model.attention import Packing
+    from audioflamingo.model.decoder import AttentionContext, Decoder, DecoderLayer
+    from audioflamingo.model.encoder import Encoder, EncoderAttention, EncoderLayer
+
+
+def takes_fused(x: Tensor, layers: Iterable[nn.Module]) -> bool:
+    """Whether these layers may run fused on x: kernels run, nobody trains, no hook hangs, projections are joint."""
+    if torch.is_grad_enabled() or not runs_triton(x):
+        return False
+    return all(_is_plain(layer) for layer in cast("Iterable[DecoderLayer]", layers))
+
+
+def _is_plain(layer: DecoderLayer) -> bool:
+    attention, mlp = layer.self_attn, layer.mlp
+    if attention.joint is None or mlp.joint is None:
+        return False
+    modules = (*attention.children(), *mlp.children())
+    return not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def run_decoder(decoder: Decoder, x: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
+    """Hidden states after the last norm; see `Decoder.forward`."""
+    config = decoder.config
+    heads = Heads(config.num_heads, config.num_kv_heads, config.head_dim)
+    tables = tables_at(positions, config.head_dim, config.rope_theta, x.dtype)
+    rows = torch.arange(len(x), device=x.device)
+    delta: Tensor | None = None
+    for index, layer in enumerate(cast("Iterable[DecoderLayer]", decoder.layers)):
+        x, normed = add_rms_norm(x, delta, layer.input_layernorm.weight, layer.input_layernorm.eps)
+        joint, gate_up = layer.self_attn.joint, layer.mlp.joint
+        assert joint is not None
+        assert gate_up is not None
+        qkv = functional.linear(normed, *joint)
+        rotate_in_place(qkv, tables, rows, heads)
+        attended = context.attend(index, *heads.split(qkv)).flatten(1)
+        norm = layer.post_attention_layernorm
+        x, normed = add_rms_norm(x, layer.self_attn.o_proj(attended), norm.weight, norm.eps)
+        delta = layer.mlp.down_proj(swiglu(functional.linear(normed, gate_up[0])))
+    return add_rms_norm(x, delta, decoder.norm.weight, decoder.norm.eps)[1]
+
+
+def takes_fused_encoder(x: Tensor) -> bool:
+    """Whether the encoder's layers may run fused on x; fp16 has a guard of its own between the layers."""
+    return x.dtype != torch.float16 and not torch.is_grad_enabled() and runs_triton(x)
+
+
+def run_encoder(encoder: Encoder, x: Tensor, packing: Packing) -> Tensor:
+    """All layers over packed frames (N, D)."""
+    delta: Tensor | None = None
+    for layer in cast("Iterable[EncoderLayer]", encoder.layers):
+        norm = layer.self_attn_layer_norm
+        x, normed = add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps)
+        delta = _encoder_attention(layer.self_attn, normed, packing)
+        norm = layer.final_layer_norm
+        x, normed = add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps)
+        delta = layer.fc2(gelu_in_place(layer.fc1(normed)))
+    return x if delta is None else x + delta
+
+
+def _encoder_attention(attention: EncoderAttention, x: Tensor, packing: Packing) -> Tensor:
+    joint = attention.joint
+    if joint is None:
+        return attention(x, packing)  # type: ignore[no-any-return]
+    qkv = functional.linear(x, *joint).unflatten(1, (3, attention.num_heads, -1))
+    attended = attend(qkv[:, 0], qkv[:, 1], qkv[:, 2], packing, causal=False)
+    return attention.out_proj(attended.flatten(1))  # type: ignore[no-any-return]
+
+
+def embed_frames_fused(encoder: Encoder, mel: Tensor, num_frames: int) -> Tensor:
+    """The encoder's two convolutions as matrix products, which cuDNN has no plan half as fast for.
+
+    Args:
+        encoder: whose `conv1` and `conv2` run.
+        mel: (W, bins, F) in the weights' dtype.
+        num_frames: S, frames wanted of each window, at most (F - 1) // 2 + 1.
+
+    Returns:
+        (W, S, D), without positions.
+    """
+    num_seen = min(2 * num_frames, mel.shape[2])  # an output sees three inputs, the last of them 2 S - 1
+    x = _convolved(encoder.conv1, mel.transpose(1, 2), num_seen, stride=1)
+    return _convolved(encoder.conv2, x, num_frames, stride=2)
+
+
+def _convolved(layer: nn.Conv1d, x: Tensor, num_outputs: int, stride: int) -> Tensor:
+    """GELU of a convolution of width 3 over (W, F, C), with a zero on either side: (W, num_outputs, D)."""
+    padded = functional.pad(x, (0, 0, 1, 2))  # one more than needed keeps the three slices below equally long
+    span = stride * (num_outputs - 1) + 1
+    neighbours = torch.cat([padded[:, shift : shift + span : stride] for shift in range(3)], dim=2)
+    weight = layer.weight.transpose(1, 2).flatten(1)
+    return gelu_in_place(functional.linear(neighbours, weight, layer.bias))

@@ -1,0 +1,40 @@
+"""Kernels of the GPU's fast paths. Each has a twin in torch, in the same module, which also runs where Triton is not.
+
+The modules here decide and launch; `jit` holds Triton's side, which is imported at first use only.
+"""
+
+from audioflamingo.model.kernels.availability import has_triton, kernel_switches
+from audioflamingo.model.kernels.elementwise import (
+    Heads,
+    Slots,
+    gelu_in_place,
+    half_tables,
+    rotate_in_place,
+    swiglu,
+    tables_at,
+)
+from audioflamingo.model.kernels.greedy import advance_greedily
+from audioflamingo.model.kernels.linear import Around, Weight, few_rows
+from audioflamingo.model.kernels.norm import add_layer_norm, add_rms_norm, rms_norm
+from audioflamingo.model.kernels.paged_attention import Pages, attend_paged
+
+__all__ = [
+    "Around",
+    "Heads",
+    "Pages",
+    "Slots",
+    "Weight",
+    "add_layer_norm",
+    "add_rms_norm",
+    "advance_greedily",
+    "attend_paged",
+    "few_rows",
+    "gelu_in_place",
+    "half_tables",
+    "has_triton",
+    "kernel_switches",
+    "rms_norm",
+    "rotate_in_place",
+    "swiglu",
+    "tables_at",
+]

@@ -1,0 +1,196 @@
+"""Linear layers over few rows: a decode step, where reading the weight is all that takes time.
+
+Shapes: M rows (sequences), N outputs, K inputs, S splits of K. Work on one row is a matrix-vector product; on up to
+MAX_ROWS rows a matrix product whose narrow side is M; beyond that, and wherever it is faster, torch's own (cuBLAS).
+The torch twin of every way is `few_rows_twin`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from audioflamingo.model.kernels import tuning
+from audioflamingo.model.kernels.availability import launches_early, runs_triton
+from audioflamingo.model.kernels.elementwise import swiglu
+from audioflamingo.model.kernels.norm import early_option, rms_norm
+from audioflamingo.model.kernels.plans import MAX_ROWS, Plan, plans_for
+
+GROUP = 128  # inputs that share a scale in int4
+Kind = Literal["plain", "int8", "int4", "fp8"]
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A linear layer's weight as it is stored; see `jit.linear` for the kinds.
+
+    Attributes:
+        kind: of storage.
+        data: (N, K); int4: (N, K / 2) uint8.
+        scale: (N,), or (N, K / 128) for int4; None for a plain one.
+        bias: (N,) or None.
+    """
+
+    kind: Kind
+    data: Tensor
+    scale: Tensor | None = None
+    bias: Tensor | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        """N."""
+        return self.data.shape[0]
+
+    @property
+    def num_inputs(self) -> int:
+        """K."""
+        return self.data.shape[1] * (2 if self.kind == "int4" else 1)
+
+    @property
+    def num_bytes(self) -> int:
+        """What reading it takes."""
+        return sum(x.numel() * x.element_size() for x in (self.data, self.scale) if x is not None)
+
+    def plain(self, dtype: torch.dtype) -> Tensor:
+        """(N, K) in `dtype`: the whole weight in memory, for work on many rows and for the twin."""
+        if self.kind == "plain" or self.scale is None:
+            return self.data
+        if self.kind != "int4":
+            return self.data.to(dtype) * self.scale.to(dtype)[:, None]
+        steps = torch.stack((self.data & 15, self.data >> 4), dim=2).to(dtype) - 8
+        return (steps.view(len(steps), -1, GROUP) * self.scale.to(dtype)[:, :, None]).flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What is done before and after the product, within the same kernel where that is faster.
+
+    Attributes:
+        norm: weight (K,) and eps of an RMS norm of the inputs.
+        is_gated: the outputs are gates, then ups, and what comes out is silu(gate) * up, (M, N / 2).
+        residual: (M, N) to which the output is added.
+        leaves_parts: fp32 partial sums (S, M, N) may come out, for `add_rms_norm` to complete. Excludes the others.
+    """
+
+    norm: tuple[Tensor, float] | None = None
+    is_gated: bool = False
+    residual: Tensor | None = None
+    leaves_parts: bool = False
+
+
+PLAIN = Around()
+
+
+def few_rows(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
+    """A linear layer over few rows.
+
+    Args:
+        x: (M, K).
+        weight: (N, K) as stored.
+        around: norm before it; gate or residual behind it.
+
+    Returns:
+        (M, N), (M, N / 2) if gated, or fp32 parts (S, M, N) if `leaves_parts` and that is the faster way.
+    """
+    if not runs_triton(x) or x.shape[0] > MAX_ROWS:
+        return few_rows_twin(x, weight, around)
+    x = x.contiguous()
+    plans = plans_for(weight.kind, x.shape[0], weight.num_outputs, weight.num_inputs, around.is_gated)
+    if around.residual is not None or around.is_gated or weight.bias is not None:
+        plans = [plan for plan in plans if plan.splits == 1]
+    key = _key(x, weight, around)
+    plan = tuning.best(key, plans, lambda plan: run_plan(x, weight, around, plan), x.device)
+    return run_plan(x, weight, around, plan)
+
+
+def _key(x: Tensor, weight: Weight, around: Around) -> Hashable:
+    rows = 1 if x.shape[0] == 1 else 1 << (x.shape[0] - 1).bit_length()
+    extras = (around.norm is not None, around.is_gated, around.residual is not None, around.leaves_parts)
+    return ("few_rows", x.device, x.dtype, weight.kind, rows, weight.num_outputs, weight.num_inputs, extras)
+
+
+def few_rows_twin(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
+    """`few_rows` in torch."""
+    if around.norm is not None:
+        x = rms_norm(x, *around.norm)
+    y = functional.linear(x, weight.plain(x.dtype), weight.bias)
+    if around.is_gated:
+        y = swiglu(y)
+    return y if around.residual is None else around.residual + y
+
+
+def run_plan(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
+    """`few_rows` in one particular way."""
+    if plan.way == "torch":
+        return few_rows_twin(x, weight, around)
+    if plan.way == "vector":
+        return _vector(x, weight, around, plan)
+    if around.norm is not None:
+        x, around = rms_norm(x, *around.norm), replace(around, norm=None)
+    parts = _narrow(x, weight, around, plan)
+    if plan.splits == 1 or around.leaves_parts:
+        return parts
+    return parts.sum(0).to(x.dtype)
+
+
+def _vector(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
+    from audioflamingo.model.kernels.jit.linear import matvec_int4_kernel, matvec_kernel
+
+    num_outputs = weight.num_outputs // (2 if around.is_gated else 1)
+    out, early = x.new_empty((1, num_outputs)), launches_early(x)
+    norm, eps = around.norm or (x, 0.0)
+    options: dict[str, Any] = {
+        "HAS_BIAS": weight.bias is not None,
+        "HAS_NORM": around.norm is not None,
+        "HAS_RESIDUAL": around.residual is not None,
+        "GATED": around.is_gated,
+        "K_BLOCK": 1 << (weight.num_inputs - 1).bit_length() if around.norm is not None else 16,
+        "BLOCK_N": plan.block_n,
+        "STAGES": plan.stages,
+        "EARLY": early,
+        "num_warps": plan.warps,
+        **early_option(early),
+    }
+    kernel: Any = matvec_kernel
+    if weight.kind == "int4":
+        kernel, options = matvec_int4_kernel, options | {"GROUPS": plan.block_k // GROUP}
+    else:
+        options |= {"BLOCK_K": plan.block_k, "HAS_SCALE": weight.scale is not None}
+    kernel[(-(-num_outputs // plan.block_n),)](
+        x, weight.data, _or(weight.scale, x), _or(weight.bias, x), norm, _or(around.residual, x), out,
+        num_outputs, weight.num_inputs, eps, **options,
+    )  # fmt: skip
+    return out
+
+
+def _narrow(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
+    from audioflamingo.model.kernels.jit.linear import few_rows_kernel
+
+    num_rows = x.shape[0]
+    num_outputs = weight.num_outputs // (2 if around.is_gated else 1)
+    shape, early = (num_rows, num_outputs), launches_early(x)
+    out = x.new_empty(shape)
+    if plan.splits > 1:
+        out = x.new_empty((plan.splits, *shape), dtype=torch.float32)
+    steps = -(-weight.num_inputs // plan.block_k)
+    per_split = -(-steps // plan.splits) * plan.block_k
+    few_rows_kernel[(-(-num_outputs // plan.block_n), plan.splits)](
+        x, weight.data, _or(weight.scale, x), _or(weight.bias, x), _or(around.residual, x), out,
+        num_rows, num_outputs, weight.num_inputs, per_split,
+        HAS_SCALE=weight.scale is not None and weight.kind != "int4", HAS_BIAS=weight.bias is not None,
+        HAS_RESIDUAL=around.residual is not None, GATED=around.is_gated, FOUR_BIT=weight.kind == "int4",
+        SPLITS=plan.splits, BLOCK_M=max(16, 1 << (num_rows - 1).bit_length()), BLOCK_N=plan.block_n,
+        BLOCK_K=plan.block_k, STAGES=plan.stages, PRECISION="ieee" if x.dtype == torch.float32 else "tf32",
+        EARLY=early, num_warps=plan.warps, **early_option(early),
+    )  # fmt: skip
+    return out
+
+
+def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
+    """A kernel's argument that it will not read."""
+    return other if tensor is None else tensor

@@ -1,0 +1,75 @@
+"""Hand-picked ways of a linear layer over few rows, which `tuning` chooses from. M rows, N outputs, K inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MAX_ROWS = 64
+GROUP = 128
+_FEW_OUTPUTS = 8192  # below this, BLOCK_N wide tiles alone do not fill a GPU
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way.
+
+    Attributes:
+        way: matrix-vector on the plain units, narrow matrix product on the matrix units, or torch's own.
+        block_n: outputs of a program.
+        block_k: inputs of a step.
+        warps: of a program.
+        stages: tiles of the weight under way at once; 1 is what a thread's registers hold.
+        splits: programs that share K.
+    """
+
+    way: Literal["vector", "narrow", "torch"]
+    block_n: int = 0
+    block_k: int = 0
+    warps: int = 4
+    stages: int = 1
+    splits: int = 1
+
+
+TORCH = Plan("torch")
+
+
+def plans_for(kind: str, num_rows: int, num_outputs: int, num_inputs: int, is_gated: bool) -> list[Plan]:
+    """Candidates, the likeliest first."""
+    if num_rows == 1:
+        plans = _for_one_row(kind, is_gated)
+    elif num_rows <= 16:
+        plans = _for_few_rows(kind, num_outputs)
+    else:
+        plans = _for_many_rows(kind, num_outputs, is_gated)
+    if kind == "int4":
+        plans = [plan for plan in plans if plan.way == "vector" or plan.block_k == GROUP]
+    return [*plans, TORCH] if kind == "plain" else plans
+
+
+def _for_one_row(kind: str, is_gated: bool) -> list[Plan]:
+    rows = 4 if is_gated else 8
+    vectors = [Plan("vector", rows, 512), Plan("vector", rows // 2, 1024), Plan("vector", rows, 512, stages=4)]
+    if kind == "int4":
+        vectors = [Plan("vector", rows, 1024), Plan("vector", 2 * rows, 512), Plan("vector", rows, 1024, stages=3)]
+    return vectors + _for_few_rows(kind, _FEW_OUTPUTS)
+
+
+def _for_few_rows(kind: str, num_outputs: int) -> list[Plan]:
+    if kind == "int4":
+        return [Plan("narrow", 64, GROUP, 4, 5), Plan("narrow", 32, GROUP, 4, 6), Plan("narrow", 16, GROUP, 4, 6)]
+    plans = [Plan("narrow", 16, 256, 4, 5), Plan("narrow", 32, 256, 4, 4), Plan("narrow", 64, 128, 4, 4)]
+    if num_outputs < _FEW_OUTPUTS:
+        plans.append(Plan("narrow", 64, 128, 4, 4, splits=4))
+    return plans
+
+
+def _for_many_rows(kind: str, num_outputs: int, is_gated: bool) -> list[Plan]:
+    if kind == "int4":
+        return [Plan("narrow", 64, GROUP, 4, 4), Plan("narrow", 128, GROUP, 8, 3)]
+    plans = [Plan("narrow", 64, 128, 4, 4), Plan("narrow", 128, 64, 4, 4)]
+    if not is_gated:
+        plans.append(Plan("narrow", 128, 128, 8, 3))
+    if num_outputs < _FEW_OUTPUTS:
+        plans += [Plan("narrow", 64, 128, 4, 4, splits=4), Plan("narrow", 128, 128, 8, 3, splits=8)]
+    return plans

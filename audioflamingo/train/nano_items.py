@@ -1,0 +1,185 @@
+"""Items: a sound cut to windows with everything a trainer needs of it, and shards of them as plain arrays.
+
+An item has one or more clips, one after another, and several sequences: whole conversations as token ids with one
+placeholder for each audio token. All sequences of an item hear all of its clips. Only the assistant's words and their
+end are learnt; an item without a clip is a conversation of text alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from audioflamingo.train.nano_labels import Span, frames_of
+
+SAMPLES_PER_TOKEN = 640  # an audio token is 40 ms
+WINDOW_SAMPLES = 480_000
+LONGEST_CTC_TOKENS = 400  # the CTC head is taught on windows up to 16 s
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+USER, ASSISTANT, END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"
+PLACEHOLDER = "<sound>"
+CTC_ALPHABET = " abcdefghijklmnopqrstuvwxyz'"  # label 0 is the blank
+
+Samples = npt.NDArray[np.int16]
+IntArray = npt.NDArray[np.int64]
+
+
+class Encodes(Protocol):
+    """The one thing asked of a tokenizer here."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; special tokens are recognised."""
+        ...
+
+
+class PlainTokenizer:
+    """The tokenizers library's object with the one method that clips need."""
+
+    def __init__(self, file: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(file))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids; special tokens are recognised."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One turn: a question, its answer, and the clip that it brings, if any."""
+
+    question: str
+    answer: str
+    clip: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Hearing:
+    """One clip: (N,) float32 samples, named spans, and what is said; None where that is not known or not one string."""
+
+    samples: npt.NDArray[np.float32]
+    spans: list[Span]
+    transcript: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Up to 30 s: samples, frame labels (E, 3), and labels for CTC; None where the window cannot teach it."""
+
+    samples: Samples
+    labels: npt.NDArray[np.int32]
+    ctc: npt.NDArray[np.int64] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Conversation:
+    """Token ids with expanded placeholders, and whether each is learnt."""
+
+    ids: npt.NDArray[np.uint16]
+    learnt: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """Windows of all clips in order, and the conversations about them, drawn with weights."""
+
+    windows: tuple[Window, ...]
+    conversations: tuple[Conversation, ...]
+    weights: tuple[float, ...]
+
+
+def ctc_labels(transcript: str | None) -> IntArray:
+    """Labels of a transcript in `CTC_ALPHABET`, starting from 1."""
+    return np.array([CTC_ALPHABET.index(letter) + 1 for letter in transcript or ""], np.int64)
+
+
+def windows_of(hearing: Hearing) -> list[Window]:
+    """A clip cut to whole audio tokens and to windows of 30 s."""
+    samples = np.round(np.clip(hearing.samples, -1.0, 1.0) * 32767).astype(np.int16)
+    samples = samples[: len(samples) // SAMPLES_PER_TOKEN * SAMPLES_PER_TOKEN]
+    found = []
+    for start in range(0, len(samples), WINDOW_SAMPLES):
+        piece = samples[start : start + WINDOW_SAMPLES]
+        num_tokens = len(piece) // SAMPLES_PER_TOKEN
+        labels = np.array(frames_of(hearing.spans, start / 16_000, num_tokens), np.int32).reshape(-1, 3)
+        known = hearing.transcript is not None and len(samples) <= LONGEST_CTC_TOKENS * SAMPLES_PER_TOKEN
+        found.append(Window(piece, labels, ctc_labels(hearing.transcript) if known else None))
+    return found
+
+
+def conversation(asks: Sequence[Ask], num_tokens: Sequence[int], tokenizer: Encodes) -> Conversation:
+    """A conversation as the model reads it.
+
+    Args:
+        asks: its turns; those that bring a clip bring them in order.
+        num_tokens: audio tokens of each clip.
+        tokenizer: encodes texts, special tokens among them.
+    """
+    parts: list[tuple[list[int], bool]] = [(tokenizer.encode(SYSTEM), False)]
+    (placeholder,) = tokenizer.encode(PLACEHOLDER)
+    line = tokenizer.encode("\n")
+    for place, ask in enumerate(asks):
+        parts.append((tokenizer.encode(USER), False))
+        if ask.clip is not None:
+            parts.append(([placeholder] * num_tokens[ask.clip], False))
+        parts.append((tokenizer.encode(f"{ask.question}{END}\n{ASSISTANT}"), False))
+        parts.append((tokenizer.encode(ask.answer + END), True))
+        if place + 1 < len(asks):
+            parts.append((line, False))
+    ids = np.concatenate([np.array(part, np.uint16) for part, _ in parts])
+    return Conversation(ids, np.concatenate([np.full(len(part), learnt) for part, learnt in parts]))
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Arrays of different lengths as one flat array and the places where each begins."""
+
+    flat: npt.NDArray[Any]
+    offsets: IntArray
+
+    @classmethod
+    def of(cls, arrays: Sequence[npt.NDArray[Any]], dtype: type) -> Ragged:
+        """Join arrays along their first axis."""
+        offsets = np.cumsum([0, *(len(array) for array in arrays)], dtype=np.int64)
+        return cls(np.concatenate([np.asarray(a, dtype) for a in arrays]), offsets)
+
+    def __getitem__(self, index: int) -> npt.NDArray[Any]:
+        return self.flat[self.offsets[index] : self.offsets[index + 1]]
+
+
+def save_items(items: Sequence[Item], path: Path) -> None:
+    """Write items as one .npz of plain arrays; it appears under its name only when it is whole."""
+    windows = [window for item in items for window in item.windows]
+    sequences = [one for item in items for one in item.conversations]
+    nothing = np.zeros(0, np.int64)
+    parts = {
+        "samples": Ragged.of([w.samples for w in windows] or [nothing], np.int16),
+        "labels": Ragged.of([w.labels for w in windows] or [nothing.reshape(0, 3)], np.int32),
+        "ctc": Ragged.of([nothing if w.ctc is None else w.ctc for w in windows] or [nothing], np.uint8),
+        "ids": Ragged.of([s.ids for s in sequences], np.uint16),
+        "learnt": Ragged.of([s.learnt for s in sequences], np.bool_),
+    }
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, part in parts.items():
+        arrays[name], arrays[f"{name}_offsets"] = part.flat, part.offsets
+    arrays["has_ctc"] = np.array([w.ctc is not None for w in windows], np.bool_)
+    arrays["item_windows"] = np.cumsum([0, *(len(item.windows) for item in items)])
+    arrays["item_sequences"] = np.cumsum([0, *(len(item.conversations) for item in items)])
+    arrays["weights"] = np.array([w for item in items for w in item.weights], np.float64)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    partial.rename(path)
+
+
+def load_items(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of a shard; never unpickles."""
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

@@ -1,0 +1,299 @@
+"""One step's plan: which windows and conversations, and every index that packing them needs, in arrays of fixed shapes.
+
+Everything of a step lies one behind another without padding between; what is left over at the end is covered by
+sequences of their own that teach nothing. Fixed shapes let one CUDA graph run every step.
+Shapes: W windows, M mel frames of all windows, N encoder frames, A = N / 2 audio tokens, T decoder tokens, K targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from audioflamingo.config import ENCODER_FRAMES_PER_WINDOW
+from audioflamingo.train.nano_labels import FRAME_INDEX
+
+SAMPLES_PER_FRAME = 320  # encoder frames of 20 ms
+GAP_FRAMES = 2  # mel frames between windows: one that the last convolution sees, one that is silence to the next
+NUM_CLOCKS = 512
+MUSIC = FRAME_INDEX["music"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Room in one step.
+
+    Attributes:
+        num_frames: encoder frames, 50 a second.
+        num_tokens: decoder tokens.
+        num_windows: most windows.
+        num_sequences: most sequences, those that cover the rest included.
+        num_targets: most learnt tokens.
+        num_spans: most frame labels.
+        longest_tokens: longest sequence that the decoder's attention is prepared for.
+    """
+
+    num_frames: int = 51_200
+    num_tokens: int = 40_960
+    num_windows: int = 640
+    num_sequences: int = 768
+    num_targets: int = 14_336
+    num_spans: int = 24_576
+    longest_tokens: int = 1_280
+
+    @property
+    def num_mel_frames(self) -> int:
+        """M."""
+        return 2 * self.num_frames + GAP_FRAMES * self.num_windows
+
+    @property
+    def seconds(self) -> float:
+        """Of sound at most."""
+        return self.num_frames / 50
+
+
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """A conversation that was drawn: its windows as (first sample in the pool, samples), labels and token ids."""
+
+    windows: Sequence[tuple[int, int]]
+    labels: Sequence[npt.NDArray[np.int32]]
+    ctc: Sequence[npt.NDArray[np.uint8] | None]
+    ids: npt.NDArray[np.uint16]
+    learnt: npt.NDArray[np.bool_]
+
+
+@dataclass(eq=False)
+class Plan:
+    """Everything about a step but its samples.
+
+    Attributes:
+        window_start: (W,) int64 first sample in the pool; 0 for rooms that are not used.
+        window_samples: (W,) int64 samples; 0 likewise.
+        window_warps: (W,) bool, whether its mel axis may be stretched: not where music's pitch is to be told.
+        frame_window: (M,) int64 window of each mel frame.
+        frame_number: (M,) int64 number within its window; -1 in the gaps.
+        frame_valid: (M,) bool, where a frame is one of its window's own.
+        source: (N,) int64 place among the M / 2 frames after the convolutions.
+        place: (N,) int64 position within the window.
+        encoder_offsets: (W + 1,) int32 where each window begins in N; the rest is covered too.
+        ids: (T,) int64; where audio stands any id, each as rare as the others: gradients of one are added one by one.
+        audio: (T,) int64 audio token that stands there; any where none does, likewise.
+        is_audio: (T,) bool.
+        positions: (T,) int64.
+        decoder_offsets: (S + 1,) int32.
+        predicts: (K,) int64 place in T whose state predicts each target.
+        targets: (K,) int64.
+        weights: (K,) float32 that add up to 1; 0 for rooms that are not used.
+        spans: (L, 3) int64 name, first and end among the audio tokens; all 0 for rooms that are not used.
+        is_heard: (A,) float32, 1 where an audio token belongs to a window.
+        clock_place: (C,) int64 places in T.
+        clock_s: (C,) int64 the second of the sound there.
+        ctc_frames: (W', S') int64 places in N of the windows that teach the CTC head, padded with 0; W', S' vary.
+        ctc_lengths: frames of each, on the CPU.
+        ctc_labels: (sum of labels,) int64.
+        ctc_label_lengths: labels of each, on the CPU.
+    """
+
+    window_start: Tensor
+    window_samples: Tensor
+    window_warps: Tensor
+    frame_window: Tensor
+    frame_number: Tensor
+    frame_valid: Tensor
+    source: Tensor
+    place: Tensor
+    encoder_offsets: Tensor
+    ids: Tensor
+    audio: Tensor
+    is_audio: Tensor
+    positions: Tensor
+    decoder_offsets: Tensor
+    predicts: Tensor
+    targets: Tensor
+    weights: Tensor
+    spans: Tensor
+    is_heard: Tensor
+    clock_place: Tensor
+    clock_s: Tensor
+    ctc_frames: Tensor
+    ctc_lengths: Tensor
+    ctc_labels: Tensor
+    ctc_label_lengths: Tensor
+    shape: Shape
+    seconds: float
+    num_sequences: int
+
+    def to(self, device: torch.device) -> Plan:
+        """The plan with its tensors on a device, but the two that CTC wants on the CPU."""
+        if device.type == "cpu":
+            return self
+        kept = ("ctc_lengths", "ctc_label_lengths")
+        values = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            moves = isinstance(value, Tensor) and field.name not in kept
+            values[field.name] = value.pin_memory().to(device, non_blocking=True) if moves else value
+        return Plan(**values)
+
+
+def make_plan(
+    picked: Sequence[Picked], shape: Shape, rng: np.random.Generator, *, vocab_size: int, placeholder: int,
+    token_noise: float = 0.0,
+) -> Plan:  # fmt: skip
+    """Pack conversations that fit the shape together.
+
+    Args:
+        picked: what was drawn.
+        shape: room; the caller has seen to it that all fits.
+        rng: for the noise among input tokens and the places of the clock.
+        vocab_size: random tokens lie below it.
+        placeholder: id of an audio token.
+        token_noise: share of learnt tokens that are replaced where they are input, so that the sound must be used.
+    """
+    windows = [window for one in picked for window in one.windows]
+    values = {**_encoder(windows, shape), **_labels(picked, windows, shape), **_ctc(picked, windows)}
+    decoder = _decoder(picked, shape, rng, placeholder, token_noise, vocab_size)
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in {**values, **decoder}.items()}
+    seconds = sum(num for _, num in windows) / 16_000
+    return Plan(**tensors, shape=shape, seconds=seconds, num_sequences=len(picked))
+
+
+def _encoder(windows: Sequence[tuple[int, int]], shape: Shape) -> dict[str, npt.NDArray[Any]]:
+    starts, samples = (np.array(column, np.int64) for column in zip(*windows, strict=True)) if windows else _nothing()
+    frames = samples // SAMPLES_PER_FRAME
+    slots = 2 * frames + GAP_FRAMES
+    total, slot_total = int(frames.sum()), int(slots.sum())
+    assert total <= shape.num_frames, f"{total} frames where {shape.num_frames} have room"
+    slot_starts, frame_starts = np.cumsum(slots) - slots, np.cumsum(frames) - frames
+    owner = np.repeat(np.arange(len(frames)), slots)
+    number = np.arange(slot_total) - slot_starts[owner]
+    valid = number < 2 * frames[owner]
+    # The gap's first frame is the window's next one, which its last convolution sees; at 30 s there is none.
+    heard = number <= np.minimum(2 * frames[owner], 2 * ENCODER_FRAMES_PER_WINDOW - 1)
+    inside = np.repeat(np.arange(len(frames)), frames)
+    place = np.arange(total) - frame_starts[inside]
+    return {
+        "window_start": _filled(starts, shape.num_windows),
+        "window_samples": _filled(samples, shape.num_windows),
+        "frame_window": _filled(owner, shape.num_mel_frames),
+        "frame_number": _filled(np.where(heard, number, -1), shape.num_mel_frames, -1),
+        "frame_valid": _filled(valid, shape.num_mel_frames),
+        "source": _filled(slot_starts[inside] // 2 + place, shape.num_frames),
+        "place": _filled(place, shape.num_frames),
+        "encoder_offsets": _offsets(frames, shape.num_frames, shape.num_sequences, ENCODER_FRAMES_PER_WINDOW),
+    }
+
+
+def _decoder(
+    picked: Sequence[Picked], shape: Shape, rng: np.random.Generator, placeholder: int, noise: float, vocab_size: int
+) -> dict[str, npt.NDArray[Any]]:
+    lengths = np.array([len(one.ids) for one in picked], np.int64)
+    ids = np.concatenate([one.ids for one in picked]).astype(np.int64)
+    learnt = np.concatenate([one.learnt for one in picked])
+    is_audio = (ids == placeholder) & ~learnt
+    owner = np.repeat(np.arange(len(picked)), lengths)
+    targets = np.flatnonzero(learnt)
+    assert lengths.max() <= shape.longest_tokens, f"a conversation of {lengths.max()} tokens"
+    per_sequence = np.bincount(owner[targets], minlength=len(picked))
+    weights = 1.0 / np.sqrt(per_sequence[owner[targets]])  # a transcript counts more than a word, not 30 times more
+    wanted = ids[targets]
+    disturbed = targets[rng.random(len(targets)) < noise]
+    ids[disturbed] = rng.integers(0, vocab_size, len(disturbed))
+    positions = np.arange(len(ids)) - (np.cumsum(lengths) - lengths)[owner]
+    anywhere = np.arange(len(ids))
+    audio = np.where(is_audio, np.cumsum(is_audio) - 1, anywhere % (shape.num_frames // 2))
+    ids = np.where(is_audio, anywhere % vocab_size, ids)
+    return {
+        "ids": _filled(ids, shape.num_tokens),
+        "audio": _filled(audio, shape.num_tokens),
+        "is_audio": _filled(is_audio, shape.num_tokens),
+        "positions": _filled(positions, shape.num_tokens),
+        "decoder_offsets": _offsets(lengths, shape.num_tokens, shape.num_sequences, shape.longest_tokens),
+        "predicts": _filled(targets - 1, shape.num_targets),
+        "targets": _filled(wanted, shape.num_targets),
+        "weights": _filled((weights / weights.sum()).astype(np.float32), shape.num_targets),
+        **_clock(picked, is_audio, rng),
+    }
+
+
+def _clock(picked: Sequence[Picked], is_audio: npt.NDArray[np.bool_], rng: np.random.Generator) -> dict[str, Ints]:
+    """Places of audio tokens drawn over all sounds, and the second of the sound there.
+
+    In conversations of several clips the clock runs on from one to the next; that is as well defined.
+    """
+    places = np.flatnonzero(is_audio)
+    if not len(places):
+        return {"clock_place": np.zeros(NUM_CLOCKS, np.int64), "clock_s": np.full(NUM_CLOCKS, -1, np.int64)}
+    counts = np.array([sum(num for _, num in one.windows) // 640 for one in picked], np.int64)
+    within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+    drawn = rng.integers(0, len(places), NUM_CLOCKS)
+    return {"clock_place": places[drawn], "clock_s": within[drawn] // 25}
+
+
+def _labels(picked: Sequence[Picked], windows: Sequence[tuple[int, int]], shape: Shape) -> dict[str, npt.NDArray[Any]]:
+    tokens = np.array([num // 640 for _, num in windows], np.int64)
+    starts = np.cumsum(tokens) - tokens
+    spans = [np.zeros((0, 3), np.int64)]
+    for start, labels in zip(starts, (labels for one in picked for labels in one.labels), strict=True):
+        moved = labels.astype(np.int64)
+        moved[:, 1:] += start
+        spans.append(moved)
+    music = [bool((labels[:, 0] == MUSIC).any()) for one in picked for labels in one.labels]
+    heard = np.zeros(shape.num_frames // 2, np.float32)
+    heard[: int(tokens.sum())] = 1.0
+    return {
+        "spans": _filled(np.concatenate(spans)[: shape.num_spans], shape.num_spans),
+        "is_heard": heard,
+        "window_warps": _filled(~np.array(music, np.bool_), shape.num_windows),
+    }
+
+
+def _ctc(picked: Sequence[Picked], windows: Sequence[tuple[int, int]]) -> dict[str, npt.NDArray[Any]]:
+    frames = np.array([num // SAMPLES_PER_FRAME for _, num in windows], np.int64)
+    starts = np.cumsum(frames) - frames
+    labels = [labels for one in picked for labels in one.ctc]
+    known = [index for index, one in enumerate(labels) if one is not None]
+    lengths = frames[known]
+    longest = int(lengths.max(initial=1))
+    grid = np.arange(longest)[None] + starts[known][:, None]
+    rows = [labels[index] for index in known]
+    return {
+        "ctc_frames": np.where(np.arange(longest)[None] < lengths[:, None], grid, 0),
+        "ctc_lengths": lengths,
+        "ctc_labels": np.concatenate([np.zeros(0, np.int64), *(row for row in rows if row is not None)]).astype(
+            np.int64
+        ),
+        "ctc_label_lengths": np.array([len(row) for row in rows if row is not None], np.int64),
+    }
+
+
+def _offsets(lengths: Ints, total: int, num: int, longest: int) -> npt.NDArray[np.int32]:
+    """(num + 1,) running sum; the rest up to `total` in pieces of at most `longest`, then nothing."""
+    used = int(lengths.sum())
+    rest = np.full((total - used) // longest, longest)
+    rest = np.append(rest, (total - used) % longest)
+    ends = np.cumsum(np.concatenate([lengths, rest]))
+    assert len(ends) <= num, f"{len(ends)} sequences where {num} have room"
+    out = np.full(num + 1, total, np.int32)
+    out[0], out[1 : len(ends) + 1] = 0, ends
+    return out
+
+
+def _filled(values: npt.NDArray[Any], num: int, fill: int = 0) -> npt.NDArray[Any]:
+    assert len(values) <= num, f"{len(values)} where {num} have room"
+    out = np.full((num, *values.shape[1:]), fill, values.dtype)
+    out[: len(values)] = values
+    return out
+
+
+def _nothing() -> tuple[Ints, Ints]:
+    return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -1,0 +1,230 @@
+"""Sound in device memory as a ring: new shards push out the oldest, and steps are drawn from what is there.
+
+The first sample of a shard is known to the CPU, everything else of it stays there. A shard stops being drawn well
+before its samples are written over, so that steps that are on their way still hear it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import gt, sub
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from audioflamingo.config import ENCODER_FRAMES_PER_WINDOW
+from audioflamingo.train.nano_items import load_items
+from audioflamingo.train.nano_plan import SAMPLES_PER_FRAME, Ints, Picked, Plan, Shape, make_plan
+
+CANDIDATES = 128
+MISSES = 24  # so many conversations in a row that do not fit end the drawing of a step
+LONG_S = 40.0
+LONG_FRAMES, MOST_LONG = 0.6, 12
+GUARD_SHARDS = 2
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How steps are drawn.
+
+    Attributes:
+        short: room of a step of short sounds.
+        long: room of a step that begins with a long one.
+        long_share: share of the latter.
+        token_noise: see `make_plan`.
+        vocab_size: see `make_plan`.
+        placeholder: see `make_plan`.
+    """
+
+    short: Shape
+    long: Shape
+    long_share: float
+    vocab_size: int
+    placeholder: int
+    token_noise: float = 0.1
+
+
+class Shard:
+    """The arrays of one file, where its samples lie, and what each of its items and conversations takes."""
+
+    def __init__(self, arrays: dict[str, npt.NDArray[Any]], start: int) -> None:
+        self.arrays, self.start = arrays, start
+        windows, sequences = arrays["item_windows"], arrays["item_sequences"]
+        samples = arrays["samples_offsets"]
+        self.num_samples = int(samples[-1])
+        self.num_items = len(windows) - 1
+        self.sizes = np.diff(np.concatenate([samples, samples[-1:]])[windows]) // SAMPLES_PER_FRAME
+        self.num_windows = np.diff(windows)
+        self.num_spans = np.diff(arrays["labels_offsets"][windows])
+        self.num_tokens = np.diff(arrays["ids_offsets"])
+        self.num_learnt = np.add.reduceat(arrays["learnt"].astype(np.int64), arrays["ids_offsets"][:-1])
+        sums = np.add.reduceat(arrays["weights"], sequences[:-1])
+        self.shares = arrays["weights"] / np.repeat(sums, np.diff(sequences))
+
+    def picked(self, item: int, number: int) -> Picked:
+        """One of the shard's conversations, by its number, with its item's windows."""
+        arrays = self.arrays
+        windows = range(int(arrays["item_windows"][item]), int(arrays["item_windows"][item + 1]))
+        offsets = arrays["samples_offsets"]
+        return Picked(
+            windows=[(self.start + int(offsets[w]), int(offsets[w + 1] - offsets[w])) for w in windows],
+            labels=[_part(arrays, "labels", w) for w in windows],
+            ctc=[_part(arrays, "ctc", w) if arrays["has_ctc"][w] else None for w in windows],
+            ids=_part(arrays, "ids", number),
+            learnt=_part(arrays, "learnt", number),
+        )
+
+
+class Table:
+    """Everything that drawing looks at, over all shards, as flat arrays: items, and conversations one after another."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = list(shards)
+        counts = [shard.num_items for shard in shards]
+        self.owner = np.repeat(np.arange(len(counts)), counts)
+        self.first_item = np.cumsum([0, *counts])
+        self.first_sequence = np.cumsum([0, *(len(shard.num_tokens) for shard in shards)])
+        self.frames, self.num_windows = self._joined("sizes"), self._joined("num_windows")
+        self.num_spans, self.num_tokens = self._joined("num_spans"), self._joined("num_tokens")
+        self.num_learnt = self._joined("num_learnt")
+        self.until = np.cumsum(self._joined("shares").astype(np.float64))
+        self.long = np.flatnonzero(self.frames > LONG_S * 50)
+        self.short = np.flatnonzero(self.frames <= LONG_S * 50)
+
+    def _joined(self, name: str) -> npt.NDArray[Any]:
+        return np.concatenate([np.zeros(0, np.int64), *(getattr(shard, name) for shard in self.shards)])
+
+    def conversations(self, items: Ints, rng: np.random.Generator) -> Ints:
+        """(n,) a conversation of each of some items, by weight: item i has the shares from i to i + 1."""
+        found = np.searchsorted(self.until, items + rng.random(len(items)) * (1 - 1e-6))
+        return np.minimum(found, len(self.until) - 1)
+
+    def picked(self, item: int, conversation: int) -> Picked:
+        """See `Shard.picked`."""
+        owner = int(self.owner[item])
+        return self.shards[owner].picked(
+            item - int(self.first_item[owner]), conversation - int(self.first_sequence[owner])
+        )
+
+
+class ItemPool:
+    """A ring of shards; one thread appends while another draws.
+
+    Args:
+        device: where samples live.
+        max_samples: length of the ring.
+    """
+
+    def __init__(self, device: torch.device, max_samples: int) -> None:
+        self.device = device
+        self.samples = torch.zeros(max_samples, dtype=torch.int16, device=device)
+        self.shards: deque[Shard] = deque()
+        self.write_at = 0
+        self.table = Table(())
+
+    @property
+    def hours(self) -> float:
+        """How much sound can be drawn."""
+        return float(self.table.frames.sum()) / 50 / 3_600
+
+    def append(self, path: Path) -> None:
+        """Add a shard's file."""
+        self.append_arrays(load_items(path))
+
+    def append_arrays(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        """Add a shard's arrays."""
+        samples = torch.from_numpy(arrays.pop("samples"))
+        num = len(samples)
+        assert num * (GUARD_SHARDS + 1) < len(self.samples), "the pool has no room for three shards"
+        start = self._place(num)
+        self.samples[start : start + num].copy_(samples, non_blocking=True)
+        self.write_at = start + num
+        self.shards.append(Shard(arrays, start))
+        self.table = Table(self.shards)  # a whole new one: who draws from the old one goes on with that
+
+    def _place(self, num: int) -> int:
+        """Where the next shard begins; forgets those that lie there and a little beyond."""
+        start = self.write_at
+        if start + num > len(self.samples):  # the end of the ring stays empty; what lay there is the oldest
+            while self.shards and self.shards[0].start >= start:
+                self.shards.popleft()
+            start = 0
+        guarded = num * (GUARD_SHARDS + 1)
+        while self.shards and (self.shards[0].start - start) % len(self.samples) < guarded:
+            self.shards.popleft()
+        return start
+
+    def draw(self, rng: np.random.Generator, draws: Draws) -> Plan:
+        """A step: of short sounds, or now and then one that begins with a long one and is filled with short ones."""
+        table = self.table
+        is_long = len(table.long) > 0 and rng.random() < draws.long_share
+        shape = draws.long if is_long else draws.short
+        return make_plan(
+            _fill(table, rng, shape, is_long), shape, rng, vocab_size=draws.vocab_size,
+            placeholder=draws.placeholder, token_noise=draws.token_noise,
+        )  # fmt: skip
+
+
+def _fill(table: Table, rng: np.random.Generator, shape: Shape, begins_long: bool) -> list[Picked]:
+    """Long sounds for about `LONG_FRAMES` of the room, if it begins so, then short ones until hardly any fits."""
+    room, picked = _Room(shape), list[Picked]()
+    if begins_long:
+        least = round((1 - LONG_FRAMES) * shape.num_frames)
+        for item in rng.choice(table.long, MOST_LONG).tolist():
+            if room.left[0] > least:
+                _take(table, rng, room, np.array([item]), picked, 1)
+    misses = 0
+    while misses < MISSES:
+        misses = _take(table, rng, room, rng.choice(table.short, CANDIDATES), picked, MISSES, misses)
+    assert picked, "no conversation fits into a step"
+    return picked
+
+
+def _take(
+    table: Table, rng: np.random.Generator, room: _Room, items: Ints, picked: list[Picked], most: int, misses: int = 0
+) -> int:
+    """Adds a conversation of each item that fits; returns the number of misses in a row, and ends at `most`."""
+    chosen = table.conversations(items, rng)
+    needs = (
+        table.frames[items], table.num_tokens[chosen], table.num_windows[items], table.num_learnt[chosen],
+        table.num_spans[items],
+    )  # fmt: skip
+    rows = zip(*(need.tolist() for need in needs), strict=True)
+    for item, conversation, need in zip(items.tolist(), chosen.tolist(), rows, strict=True):
+        fits = room.takes(need)
+        misses = 0 if fits else misses + 1
+        if fits:
+            picked.append(table.picked(item, conversation))
+        if misses >= most:
+            break
+    return misses
+
+
+class _Room:
+    """What is left of a step: frames, tokens, windows, targets and spans; and sequences."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.left = [shape.num_frames, shape.num_tokens, shape.num_windows, shape.num_targets, shape.num_spans]
+        self.longest = shape.longest_tokens
+        # What is left over is covered by pieces of the longest length, which are sequences too.
+        pieces = max(shape.num_tokens // shape.longest_tokens, shape.num_frames // ENCODER_FRAMES_PER_WINDOW)
+        self.sequences = shape.num_sequences - pieces - 1
+
+    def takes(self, need: Sequence[int]) -> bool:
+        """Whether it fits; if so, its room is taken."""
+        sequences = max(1, need[2])
+        if need[1] > self.longest or sequences > self.sequences or any(map(gt, need, self.left)):
+            return False
+        self.left = list(map(sub, self.left, need))
+        self.sequences -= sequences
+        return True
+
+
+def _part(arrays: dict[str, npt.NDArray[Any]], name: str, index: int) -> npt.NDArray[Any]:
+    offsets = arrays[f"{name}_offsets"]
+    return arrays[name][offsets[index] : offsets[index + 1]]

@@ -1,0 +1,114 @@
+"""The embedded model's curriculum: functions that return a whole configuration for one piece of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from audioflamingo.config import NANO, ModelConfig
+from audioflamingo.train.lora import LoraConfig
+from audioflamingo.train.nano_graphs import Mode
+from audioflamingo.train.nano_mel import Augmentation
+from audioflamingo.train.nano_plan import Shape
+from audioflamingo.train.nano_step import Weights
+
+LONG_TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class Phase:
+    """From a moment on, in seconds of training in all pieces together.
+
+    Attributes:
+        from_s: when it begins.
+        mode: which losses, and whether the answers' reaches the encoder.
+        decoder_rate: share of its rate at which the decoder learns; 0 leaves it out.
+    """
+
+    from_s: float
+    mode: Mode
+    decoder_rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class NanoRecipe:
+    """How a piece is trained. Rates rise, stay, and fall only where a piece is told to end that way.
+
+    Attributes:
+        model: shapes.
+        mixture: what is rendered, a key of `nano_render.SHARES`.
+        phases: in order; the last whose time has come is in force.
+        encoder_rate: of the encoder and the heads.
+        decoder_rate: of projector and decoder, or of the adapter.
+        warm_up_steps: in which the rates rise, in every piece that begins without its optimiser's first moments.
+        last_rate: share of the rates at the end of a piece that decays.
+        augmentation: of mels.
+        ramp_s: seconds of training in which it comes in; 0 for a model that knows it already.
+        short: room of a step of short sounds.
+        long: room of a step with a long one.
+        long_share: share of the latter.
+        token_noise: share of learnt tokens that are replaced where they are input.
+        ema: decay of the average of weights, a step.
+        checks: held-out items of each kind; None takes the usual.
+        adapter: what stage 3.5 trains on a frozen model; None trains the model.
+        seed: of weights, scenes and steps.
+    """
+
+    model: ModelConfig = NANO
+    mixture: str = "all"
+    phases: tuple[Phase, ...] = (Phase(0.0, Mode(Weights())),)
+    encoder_rate: float = 8e-4
+    decoder_rate: float = 1.2e-3
+    warm_up_steps: int = 200
+    last_rate: float = 0.01
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(
+            equaliser=0.5, warp=0.12, time_masks=2, frequency_masks=2, time_mask_frames=16
+        )
+    )
+    ramp_s: float = 0.0
+    short: Shape = field(default_factory=Shape)
+    long: Shape = field(default_factory=lambda: Shape(longest_tokens=LONG_TOKENS))
+    long_share: float = 0.25
+    token_noise: float = 0.08
+    ema: float = 0.998
+    checks: dict[str, int] | None = None
+    adapter: LoraConfig | None = None
+    seed: int = 20261125
+
+    def phase(self, spent_s: float) -> Phase:
+        """What is in force after so many seconds of training."""
+        return [phase for phase in self.phases if phase.from_s <= spent_s][-1]
+
+
+def from_nothing() -> NanoRecipe:
+    """The encoder alone first, by characters and named frames; then the decoder joins, at first without moving it."""
+    alone = Phase(0.0, Mode(Weights(answer=0.0, ctc=1.0)), decoder_rate=0.0)
+    joined = Phase(130.0, Mode(Weights(), encoder_listens=False))
+    return NanoRecipe(
+        phases=(alone, joined, Phase(200.0, Mode(Weights()))), encoder_rate=1.5e-3, decoder_rate=1.5e-3, ramp_s=150.0
+    )
+
+
+def all_tasks() -> NanoRecipe:
+    """Stages 3 and 4 together: every task, from ten minutes to one word, from one turn to ten, on what is known."""
+    return NanoRecipe()
+
+
+def think() -> NanoRecipe:
+    """Stage 3.5: an adapter that reasons, on the frozen model."""
+    mode = Mode(Weights(ctc=0.0, frames=0.0, clock=0.0))
+    return NanoRecipe(
+        mixture="think", phases=(Phase(0.0, mode),), encoder_rate=0.0, decoder_rate=2e-3, long_share=0.0,
+        augmentation=Augmentation(equaliser=0.3, warp=0.05), token_noise=0.0,
+        checks={"think": 64}, adapter=LoraConfig(rank=16, alpha=32.0, dropout=0.0),
+    )  # fmt: skip
+
+
+RECIPES = {"from_nothing": from_nothing, "all_tasks": all_tasks, "think": think}
+
+
+def shrunk(recipe: NanoRecipe, model: ModelConfig, seconds: float) -> NanoRecipe:
+    """The same recipe for a small model and small steps: what runs on a CPU."""
+    tokens = round(40 * seconds) + 512
+    short = Shape(round(50 * seconds) // 2 * 2, tokens, 48, 96, tokens, 8_192, longest_tokens=min(1_280, tokens))
+    return replace(recipe, model=model, short=short, long=short, long_share=0.0)

@@ -1,0 +1,250 @@
+"""Render the whole world to shards of items, in parallel processes, for as long as the trainer wants more.
+
+Rendering is dear and asking is cheap: every scene is asked everything that it answers (`skills.every`), in several
+conversations of one to four turns.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event as StopEvent
+from pathlib import Path
+
+import numpy as np
+
+from audioflamingo.audio.windows import num_audio_tokens
+from audioflamingo.train.nano_items import (
+    Ask,
+    Conversation,
+    Encodes,
+    Hearing,
+    Item,
+    PlainTokenizer,
+    conversation,
+    save_items,
+    windows_of,
+)
+from audioflamingo.train.nano_labels import spans_of_scene, spans_of_timeline
+from audioflamingo.train.render import CLEAN_SHARE, scene_of
+from audioflamingo.world import tasks
+from audioflamingo.world.rooms import noise_bed
+from audioflamingo.world.scenes import Dice, Scene, Source
+from audioflamingo.world.skills import SKILLS, make
+from audioflamingo.world.skills.base import Job, Made, Turn
+from audioflamingo.world.skills.every import every_turn
+from audioflamingo.world.text import normalise
+from audioflamingo.world.timeline import Split, Timeline, World
+
+ITEMS_PER_SHARD = 96
+MOST_TOKENS = 16_000
+NUM_CONVERSATIONS = 5
+MOST_TURNS = 4
+# How often each is drawn, in parts of all scenes. Transcripts are the hardest, so they are most of the seconds.
+PLAIN_SHARES: dict[str, float] = {
+    "speech": 44.0, "speech_long": 6.0, "speech_over_sound": 5.0, "one_sound": 10.0, "two_sounds": 7.0, "empty": 2.0,
+    "text_only": 1.5,
+}  # fmt: skip
+SKILL_SHARES: dict[str, float] = {
+    "temporal_order": 2.2, "temporal_attributes": 1.4, "counting": 3.2, "attribute_identification": 0.5,
+    "speaker_attributes": 4.0, "contextual_sound": 0.5, "contextual_speech": 0.8, "information_extraction": 1.2,
+    "general": 0.8, "sound_reasoning": 0.8, "music_knowledge": 2.6, "music_reasoning": 3.6, "speech_in_sound": 0.8,
+    "speech_qa": 0.8, "unanswerable": 0.8, "nothing_there": 0.8, "emotion": 1.4, "think": 2.6, "chat": 1.6,
+    "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.30, "long_order": 0.12,
+    "grounding": 0.55, "summary": 0.10, "topic_relation": 0.08, "causal": 0.10, "response": 0.10,
+    "emotion_flip": 0.25,
+}  # fmt: skip
+THINK_SHARES: dict[str, float] = {"think": 1.0}
+SHARES: dict[str, dict[str, float]] = {"all": {**PLAIN_SHARES, **SKILL_SHARES}, "think": THINK_SHARES}
+NOTHING_TO_HEAR_SHARE = 0.02  # of the skills' short items: the sound is replaced by noise, and the answer says so
+NOISE_ANSWER = tasks.NOISE
+
+
+@dataclass(frozen=True)
+class RenderOrder:
+    """What all processes render; a shard's scenes depend on the seed and its number, not to the last sample.
+
+    Attributes:
+        folder: where shards appear.
+        tokenizer_file: tokenizer.json.
+        seed: of everything.
+        mixture: a key of `SHARES`.
+        max_ahead: so many shards may wait for the trainer, which deletes what it has read.
+        longest_s: of the long scenes.
+        items_per_shard: a shard appears when it is whole.
+    """
+
+    folder: Path
+    tokenizer_file: Path
+    seed: int
+    mixture: str = "all"
+    max_ahead: int = 64
+    longest_s: float = 600.0
+    items_per_shard: int = ITEMS_PER_SHARD
+
+
+def draw_item(
+    seed: tuple[int, ...], tokenizer: Encodes, *, mixture: str = "all", split: Split = "train", longest_s: float = 600.0
+) -> Item:
+    """The item that belongs to this seed."""
+    rng = random.Random(repr((seed, "item")))
+    shares = SHARES[mixture]
+    name = rng.choices(list(shares), list(shares.values()))[0]
+    return item_of(name, seed, tokenizer, split=split, longest_s=longest_s)
+
+
+def item_of(
+    name: str, seed: tuple[int, ...], tokenizer: Encodes, *, split: Split = "train", longest_s: float = 600.0
+) -> Item:
+    """The item of one kind, a key of the shares, that belongs to this seed."""
+    rng = random.Random(repr((seed, name)))
+    strength = 0.0 if rng.random() < CLEAN_SHARE else rng.uniform(0.25, 1.0)
+    variety = 1.0 if split == "train" else 0.0
+    if name in SKILLS:
+        world = World(split, 0.8 * strength, longest_s, variety=variety, exact=False)
+        return _skill_item(name, world, seed, rng, tokenizer)
+    if name == "text_only":
+        return _text_item(rng, tokenizer)
+    source = Source("train" if split == "train" else "test", strength=strength, variety=variety)
+    return _scene_item(scene_of(name, source, Dice.of(*seed)), rng, tokenizer)
+
+
+def _scene_item(scene: Scene, rng: random.Random, tokenizer: Encodes) -> Item:
+    """A scene with single questions by their weights, and conversations of several."""
+    questions = tasks.questions(scene, rng)
+    hearing = Hearing(scene.samples, spans_of_scene(scene), scene.transcript or "")
+    single = [([Ask(one.text, one.answer, 0)], one.weight) for one in questions]
+    weights = [one.weight for one in questions]
+    several = []
+    for _ in range(2):
+        picked = rng.choices(questions, weights, k=rng.randint(2, 3))
+        chosen = list({one.task: one for one in picked}.values())
+        if len(chosen) > 1:
+            several.append(_asks(chosen))
+    total = sum(weights)
+    return _item([hearing], [*single, *((one, 0.2 * total) for one in several)], tokenizer)
+
+
+def _asks(questions: Sequence[tasks.Question]) -> list[Ask]:
+    return [Ask(one.text, one.answer, None if place else 0) for place, one in enumerate(questions)]
+
+
+def _text_item(rng: random.Random, tokenizer: Encodes) -> Item:
+    questions = tasks.text_only_questions()
+    picked = rng.choices(questions, [one.weight for one in questions], k=16)
+    return _item([], [([Ask(one.text, one.answer)], 1.0) for one in picked], tokenizer)
+
+
+def _skill_item(name: str, world: World, seed: tuple[int, ...], rng: random.Random, tokenizer: Encodes) -> Item:
+    """A skill's own dialogues for half of the weight, everything else that its clips answer for the other half."""
+    made = make(name, world, _flat(seed), rng.randrange(1 << 30))
+    if not SKILLS[name].is_long and len(made.clips) == 1 and rng.random() < NOTHING_TO_HEAR_SHARE:
+        return _silenced(made, rng, tokenizer)
+    hearings = [_hearing(clip) for clip in made.clips]
+    own = [([_ask_of(turn) for turn in turns], 1.0 / len(made.dialogues)) for turns in made.dialogues]
+    if len(made.clips) > 1:
+        return _item(hearings, own, tokenizer)
+    job = Job(world, Dice.of(*seed), rng, rng)
+    if name == "think":
+        return _item(hearings, own, tokenizer)
+    conversations = [
+        *own,
+        *((one, 1.0 / NUM_CONVERSATIONS) for one in _conversations(made, every_turn(made.clips[0], job), rng)),
+    ]
+    return _item(hearings, conversations, tokenizer)
+
+
+def _conversations(made: Made, more: Sequence[Turn], rng: random.Random) -> list[list[Ask]]:
+    """Several turns about one clip; one of them may be the skill's own."""
+    own = [turn for turns in made.dialogues for turn in turns]
+    found = []
+    for _ in range(NUM_CONVERSATIONS):
+        if not more:
+            break
+        turns = rng.sample(list(more), min(len(more), rng.randint(1, MOST_TURNS)))
+        if rng.random() < 0.3:
+            turns.insert(rng.randint(0, len(turns)), rng.choice(own))
+        turns = list({(turn.question, turn.rule): turn for turn in turns}.values())
+        found.append([Ask(turn.question, turn.answer, None if place else 0) for place, turn in enumerate(turns)])
+    return found
+
+
+def _silenced(made: Made, rng: random.Random, tokenizer: Encodes) -> Item:
+    """Noise in place of the sound: whatever is asked, nothing recognisable is heard."""
+    numeric = np.random.default_rng(rng.randrange(1 << 30))
+    clip = made.clips[0]
+    noise = noise_bed(min(len(clip.samples), 160_000), numeric)
+    level = 10.0 ** rng.uniform(-1.5, -0.3) / (float(np.abs(noise).max()) + 1e-9)
+    turns = [turn for dialogue in made.dialogues for turn in dialogue]
+    asks = [([Ask(turn.question, NOISE_ANSWER, 0)], 1.0) for turn in turns]
+    return _item([Hearing(noise * np.float32(level), [], "")], asks, tokenizer)
+
+
+def _hearing(clip: Timeline) -> Hearing:
+    said = [normalise(event.text or "") for event in clip.events if event.kind == "speech"]
+    return Hearing(clip.samples, spans_of_timeline(clip), " ".join(said))
+
+
+def _ask_of(turn: Turn) -> Ask:
+    return Ask(turn.question, turn.answer, turn.clip if turn.new_clip else None)
+
+
+def _item(hearings: Sequence[Hearing], conversations: Sequence[tuple[list[Ask], float]], tokenizer: Encodes) -> Item:
+    windows = [windows_of(hearing) for hearing in hearings]
+    num_tokens = [sum(num_audio_tokens(len(window.samples)) for window in clip) for clip in windows]
+    sequences: list[Conversation] = []
+    weights: list[float] = []
+    for asks, weight in conversations:
+        if hearings and all(ask.clip is None for ask in asks):
+            asks = [replace(asks[0], clip=0), *asks[1:]]
+        made = conversation(asks, num_tokens, tokenizer)
+        if len(made.ids) <= MOST_TOKENS:
+            sequences.append(made)
+            weights.append(weight)
+    assert sequences, "an item without a conversation that fits"
+    return Item(tuple(window for clip in windows for window in clip), tuple(sequences), tuple(weights))
+
+
+def _flat(seed: tuple[int, ...]) -> int:
+    return int(random.Random(repr(seed)).randrange(1 << 48))
+
+
+def run_order(order: RenderOrder, worker: int, num_workers: int, stop: StopEvent) -> None:
+    """Write this worker's shards until told to stop; waits while too many are unread."""
+    tokenizer = PlainTokenizer(order.tokenizer_file)
+    number = _next_number(order.folder, worker, num_workers)
+    while not stop.is_set():
+        if sum(1 for _ in order.folder.glob("shard-*.npz")) >= order.max_ahead:
+            stop.wait(0.5)
+            continue
+        seeds = [(order.seed, number, i) for i in range(order.items_per_shard)]
+        items = [draw_item(seed, tokenizer, mixture=order.mixture, longest_s=order.longest_s) for seed in seeds]
+        save_items(items, order.folder / f"shard-{number:06d}.npz")
+        number += num_workers
+        (order.folder / f"next-{worker}.txt").write_text(str(number))
+
+
+def _next_number(folder: Path, worker: int, num_workers: int) -> int:
+    """Where this worker stopped, so that a resumed run hears new scenes."""
+    file = folder / f"next-{worker}.txt"
+    number = int(file.read_text()) if file.exists() else worker
+    return number + (worker - number) % num_workers
+
+
+def start_workers(order: RenderOrder, num_workers: int) -> tuple[list[SpawnProcess], StopEvent]:
+    """Start the processes; set the returned event to stop them after their current shard."""
+    order.folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker is one of as many as there are cores
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    workers = [
+        context.Process(target=run_order, args=(order, worker, num_workers, stop), daemon=True)
+        for worker in range(num_workers)
+    ]
+    for process in workers:
+        process.start()
+    return workers, stop

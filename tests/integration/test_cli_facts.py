@@ -1,0 +1,61 @@
+"""`flamingo facts` and the lengths of `flamingo caption`, on the embedded model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from audioflamingo.cli.main import main
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SIREN, SILENCE = str(EXAMPLES / "siren.flac"), str(EXAMPLES / "silence.flac")
+
+
+@pytest.fixture
+def flamingo(capsys):
+    """A function of words to (exit code, stdout, stderr)."""
+
+    def run(*words):
+        code = main([*words, "--device", "cpu"])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_tags_as_text_and_as_json(flamingo):
+    code, out, err = flamingo("facts", "tags", SIREN, SILENCE)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == f"{SIREN}:"
+    assert "siren" in out.splitlines()[1]
+    code, out, _ = flamingo("facts", "tags", SIREN, "--among", "a dog barking", "--json")
+    assert json.loads(out) == {"files": [SIREN], "labels": []}
+
+
+def test_what_is_not_heard_is_an_error_of_one_line(flamingo):
+    code, out, err = flamingo("facts", "song", SIREN, "--json")
+    assert code == 2
+    assert "hears no music in siren.flac" in json.loads(out)["error"]
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("poem", SIREN), "tags"),
+        (("song", SIREN, "--among", "rain"), "--among names labels for tags"),
+        (("tags", SIREN, "--among", " , "), "among is"),
+        (("tags", "absent.wav"), "absent.wav"),
+    ],
+)
+def test_what_does_not_go_together(flamingo, words, message):
+    code, out, err = flamingo("facts", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_caption_in_one_sentence(flamingo):
+    code, out, _ = flamingo("caption", SIREN, "--detail", "short")
+    assert code == 0
+    assert out.strip()
+    assert "--detail" in flamingo("caption", SIREN, "--detail", "tiny")[2]

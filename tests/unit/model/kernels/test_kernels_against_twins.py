@@ -1,0 +1,176 @@
+"""Every kernel against its twin in torch, on fresh inputs of awkward sizes."""
+
+import pytest
+import torch
+
+from audioflamingo.model.kernels import (
+    Around,
+    Heads,
+    Pages,
+    Slots,
+    Weight,
+    add_layer_norm,
+    add_rms_norm,
+    advance_greedily,
+    attend_paged,
+    half_tables,
+    kernel_switches,
+    rotate_in_place,
+    swiglu,
+)
+from audioflamingo.model.kernels.linear import few_rows_twin, run_plan
+from audioflamingo.model.kernels.paged_attention import PLANS, AttentionPlan, num_splits
+from audioflamingo.model.kernels.paged_attention import run_plan as run_attention
+from audioflamingo.model.kernels.plans import plans_for
+from audioflamingo.model.quantize.schemes import quantize_fp8, quantize_int4, quantize_int8
+
+QUANTIZE = {"int8": quantize_int8, "int4": quantize_int4, "fp8": quantize_fp8}
+WIDTH = 384
+NUM_OUTPUTS = 80
+AROUND = ("nothing", "bias", "norm", "gated", "residual", "norm and gate")
+
+
+def normal(like, *shape):
+    return torch.randn(shape, device=like.device).to(like.dtype)
+
+
+def tolerance(like):
+    return {torch.float32: 2e-6, torch.float16: 2e-3}.get(like.dtype, 1e-2)
+
+
+def assert_near(got, want, like):
+    error = (got.double() - want.double()).norm() / want.double().norm()
+    assert error <= tolerance(like), float(error)
+
+
+@pytest.mark.parametrize("num_parts", [None, 1, 4])
+def test_rms_norm_with_addition(like, num_parts):
+    x, weight = normal(like, 3, 96), normal(like, 96)
+    delta = None if num_parts is None else normal(like, 3, 96)
+    if num_parts == 4:
+        delta = torch.randn(4, 3, 96, device=like.device)
+    with kernel_switches(kernels=False):
+        want = add_rms_norm(x, delta, weight, 1e-6)
+    got = add_rms_norm(x, delta, weight, 1e-6)
+    assert_near(got[0], want[0], like)
+    assert_near(got[1], want[1], like)
+
+
+def test_layer_norm_with_addition(like):
+    x, delta, weight, bias = normal(like, 3, 200), normal(like, 3, 200), normal(like, 200), normal(like, 200)
+    with kernel_switches(kernels=False):
+        want = add_layer_norm(x, delta, weight, bias, 1e-5)
+    got = add_layer_norm(x, delta, weight, bias, 1e-5)
+    assert_near(got[0], want[0], like)
+    assert_near(got[1], want[1], like)
+
+
+def test_swiglu(like):
+    gate_up = normal(like, 3, 2 * 1500)
+    with kernel_switches(kernels=False):
+        want = swiglu(gate_up)
+    assert_near(swiglu(gate_up), want, like)
+
+
+def paged_case(like, heads):
+    lengths = torch.tensor([1, 33, 64, 65, 200, 130], dtype=torch.int32, device=like.device)
+    tables = (1 + torch.randperm(48)).view(6, 8).int().to(like.device)
+    qkv = normal(like, 6, heads.row_width)
+    cache = normal(like, 2, 49 * 32, heads.num_kv_heads, heads.head_dim)
+    cache[:, :32] = torch.nan  # the scratch block's content must not matter
+    return lengths, tables, qkv, cache
+
+
+@pytest.mark.parametrize("heads", [Heads(7, 1, 32), Heads(4, 2, 64), Heads(28, 4, 128)], ids=str)
+@pytest.mark.parametrize("plan", [*PLANS, AttentionPlan(32, 3, 4, splits=1), AttentionPlan(16, 1, 4, 32)], ids=str)
+def test_paged_attention_of_any_lengths(like, heads, plan):
+    lengths, tables, qkv, cache = paged_case(like, heads)
+    rotary = half_tables(256, heads.head_dim, 1e4, qkv)
+    pages = Pages(32, tables, lengths, 256)
+    twin_cache = cache.clone().nan_to_num_()
+    with kernel_switches(kernels=False):
+        want = attend_paged(qkv.clone(), rotary, *twin_cache, heads, pages)
+    for _ in range(2):  # the count of arrived splits must be back where it was
+        got = run_attention(qkv, rotary, (cache[0], cache[1]), heads, pages, plan=plan)
+        assert_near(got, want, like)
+    assert_near(cache[:, 32:], twin_cache[:, 32:], like)
+
+
+def test_paged_attention_over_a_cache_whose_heads_lie_apart(like):
+    heads = Heads(4, 2, 32)
+    lengths, tables, qkv, cache = paged_case(like, heads)
+    apart = cache.transpose(1, 2).contiguous().transpose(1, 2)
+    pages = Pages(32, tables, lengths, 256)
+    rotary = half_tables(256, 32, 1e4, qkv)
+    assert torch.equal(
+        attend_paged(qkv.clone(), rotary, *apart, heads, pages), attend_paged(qkv, rotary, *cache, heads, pages)
+    )
+    assert torch.equal(apart[:, 32:], cache[:, 32:])
+
+
+@pytest.mark.parametrize("heads", [Heads(7, 1, 32), Heads(28, 4, 128)], ids=str)
+def test_rotary_positions_in_place_and_the_store(like, heads):
+    qkv = normal(like, 5, heads.row_width)
+    rotary, positions = half_tables(300, heads.head_dim, 1e4, qkv), torch.tensor([0, 1, 299, 7, 7], device=like.device)
+    slots = torch.tensor([4, 0, 9, 2, 7], device=like.device)
+    cache = normal(like, 2, 10, heads.num_kv_heads, heads.head_dim)
+    twin, twin_cache = qkv.clone(), cache.clone()
+    with kernel_switches(kernels=False):
+        rotate_in_place(twin, rotary, positions, heads, Slots(slots, *twin_cache))
+    rotate_in_place(qkv, rotary, positions, heads, Slots(slots, *cache))
+    assert_near(qkv, twin, like)
+    assert_near(cache, twin_cache, like)
+
+
+def test_greedy_takes_the_first_of_equals_and_stops_at_the_end(like):
+    logits = normal(like, 3, 9000)
+    logits[1, 7] = logits[1, 5000] = 9
+    tokens = torch.zeros(3, dtype=torch.int64, device=like.device)
+    lengths = torch.tensor([1, 5, 64], dtype=torch.int32, device=like.device)
+    advance_greedily(logits, tokens, lengths, 64)
+    assert tokens.tolist() == [int(logits[0].argmax()), 7, int(logits[2].argmax())]
+    assert lengths.tolist() == [2, 6, 64]
+
+
+def stored(kind, like, num_inputs, has_bias):
+    weight, bias = torch.randn(NUM_OUTPUTS, num_inputs, device=like.device), None
+    if has_bias:
+        bias = normal(like, NUM_OUTPUTS)
+    if kind == "plain":
+        return Weight("plain", weight.to(like.dtype), None, bias)
+    return Weight(kind, *QUANTIZE[kind](weight), bias)
+
+
+def surroundings(name, like, num_rows):
+    return Around(
+        norm=(normal(like, WIDTH), 1e-6) if "norm" in name else None,
+        is_gated="gate" in name,
+        residual=normal(like, num_rows, NUM_OUTPUTS) if name == "residual" else None,
+    )
+
+
+@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize("num_rows", [1, 5, 40])
+@pytest.mark.parametrize("kind", ["plain", "int8", "int4", "fp8"])
+def test_linear_layers_in_every_plan(like, kind, num_rows, name):
+    x, weight = normal(like, num_rows, WIDTH), stored(kind, like, WIDTH, name == "bias")
+    around = surroundings(name, like, num_rows)
+    want = few_rows_twin(x, weight, around)
+    for plan in plans_for(kind, num_rows, NUM_OUTPUTS, WIDTH, around.is_gated):
+        if plan.splits == 1 or name == "nothing":
+            assert_near(run_plan(x, weight, around, plan), want, like)
+
+
+@pytest.mark.parametrize("kind", ["plain", "int8"])
+def test_inputs_that_fill_no_whole_step(like, kind):
+    x, weight = normal(like, 1, 200), stored(kind, like, 200, has_bias=True)
+    want = few_rows_twin(x, weight)
+    for plan in plans_for(kind, 1, NUM_OUTPUTS, 200, False):
+        assert_near(run_plan(x, weight, Around(), plan), want, like)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "longest", "want"), [(4, 512, 8), (4, 32_768, 64), (256, 2048, 1), (128, 2048, 2), (999, 99, 1)]
+)
+def test_splits_fill_the_card_but_never_a_short_sequence(num_rows, longest, want):
+    assert num_splits(num_rows, longest, 132) == want

@@ -1,0 +1,194 @@
+"""Items, shards, and the ring from which steps are drawn."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from audioflamingo.audio import num_audio_tokens
+from audioflamingo.model.weights import resolve
+from audioflamingo.prompt import build, load_template
+from audioflamingo.tokenizer import Tokenizer
+from audioflamingo.train.nano_feed import BYTES_PER_S, NanoFeed
+from audioflamingo.train.nano_items import (
+    CTC_ALPHABET,
+    Ask,
+    Conversation,
+    Hearing,
+    Item,
+    PlainTokenizer,
+    Window,
+    conversation,
+    ctc_labels,
+    load_items,
+    save_items,
+    windows_of,
+)
+from audioflamingo.train.nano_labels import FRAME_INDEX
+from audioflamingo.train.nano_plan import Shape
+from audioflamingo.train.nano_pool import Draws, ItemPool
+from audioflamingo.types import Audio, Message
+
+SHORT = Shape(2_000, 1_600, 40, 80, 400, 400, longest_tokens=800)
+LONG = Shape(6_000, 3_400, 40, 80, 400, 400, longest_tokens=3_200)
+DRAWS = Draws(SHORT, LONG, 0.5, vocab_size=50, placeholder=57, token_noise=0.0)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return resolve("nano")
+
+
+def item(value, seconds, words=6):
+    """Windows of one value, and two conversations of different words; the second is three times as likely."""
+    samples = np.full(round(seconds * 25) * 640, value, np.int16)
+    pieces = [samples[at : at + 480_000] for at in range(0, len(samples), 480_000)]
+    windows = tuple(Window(piece, np.array([[1, 0, 2]], np.int32), np.array([1, 2])) for piece in pieces)
+    made = []
+    for word in (10, 20):
+        ids = np.concatenate([np.full(words, word), np.full(len(samples) // 640, 57), np.full(words, word)])
+        made.append(Conversation(ids.astype(np.uint16), np.arange(len(ids)) >= len(ids) - 2))
+    return Item(windows, tuple(made), (1.0, 3.0))
+
+
+def shard(path, value, lengths):
+    save_items([item(value, seconds) for seconds in lengths], path)
+    return load_items(path)
+
+
+def test_shards_keep_everything(tmp_path):
+    arrays = shard(tmp_path / "shard-0.npz", 7, (1.0, 40.0))
+    assert arrays["item_windows"].tolist() == [0, 1, 3]
+    assert np.diff(arrays["samples_offsets"]).tolist() == [16_000, 480_000, 160_000]
+    assert arrays["weights"].tolist() == [1.0, 3.0, 1.0, 3.0]
+    assert arrays["has_ctc"].all()
+
+
+def test_steps_fit_and_are_drawn_by_weight(tmp_path):
+    pool = ItemPool(torch.device("cpu"), 3_600 * 16_000)
+    pool.append_arrays(shard(tmp_path / "a.npz", 5, (1.0, 2.0, 3.5, 5.0)))
+    rng, first = np.random.default_rng(0), []
+    for _ in range(40):
+        plan = pool.draw(rng, DRAWS)
+        assert plan.shape == SHORT
+        assert plan.seconds <= SHORT.seconds
+        assert plan.seconds > 0.7 * SHORT.seconds
+        starts = plan.decoder_offsets[: plan.num_sequences].long()
+        first += plan.ids[starts].tolist()
+    share = first.count(20) / len(first)
+    assert set(first) == {10, 20}
+    assert 0.68 < share < 0.82
+
+
+def test_long_sounds_come_in_steps_of_their_own(tmp_path):
+    pool = ItemPool(torch.device("cpu"), 3_600 * 16_000)
+    pool.append_arrays(shard(tmp_path / "a.npz", 5, (1.0, 2.0, 100.0)))
+    rng = np.random.default_rng(0)
+    shapes = [pool.draw(rng, DRAWS).shape for _ in range(40)]
+    assert 8 < shapes.count(LONG) < 32
+
+
+def test_the_ring_forgets_the_oldest_and_never_mixes(tmp_path):
+    """Every window that is drawn holds the one value of its shard, after several rounds."""
+    pool = ItemPool(torch.device("cpu"), 60 * 16_000)
+    rng = np.random.default_rng(1)
+    lengths = [(1.0, 2.0, 3.0), (2.0, 2.0), (1.0, 1.5, 1.0, 3.0), (5.0,)]
+    for number in range(1, 40):
+        pool.append_arrays(shard(tmp_path / f"{number}.npz", number, lengths[number % 4]))
+        plan = pool.draw(rng, DRAWS)
+        seen = set()
+        for start, num in zip(plan.window_start.tolist(), plan.window_samples.tolist(), strict=True):
+            values = pool.samples[start : start + num].unique().tolist()
+            assert len(values) <= 1
+            seen |= set(values)
+        assert max(seen) <= number
+        assert min(seen) > number - 12
+    assert pool.hours * 3_600 < 60
+
+
+def test_a_pool_that_is_too_small_says_so(tmp_path):
+    pool = ItemPool(torch.device("cpu"), 5 * 16_000)
+    with pytest.raises(AssertionError, match="no room"):
+        pool.append_arrays(shard(tmp_path / "a.npz", 1, (2.0,)))
+
+
+def test_conversations_read_like_prompts(nano):
+    """The same tokens as at inference, placeholders included, over several clips and turns."""
+    clips = [np.zeros(16_000, np.float32), np.zeros(32_000, np.float32)]
+    turns = [
+        Ask("What is it?", "A dog barking.", 0), Ask("Is there rain?", "No."), Ask("And this one?", "A bell.", 1),
+    ]  # fmt: skip
+    tokenizer = PlainTokenizer(nano / "tokenizer.json")
+    made = conversation(turns, [num_audio_tokens(len(clip)) for clip in clips], tokenizer)
+    messages = []
+    for turn in turns:
+        sound = () if turn.clip is None else (Audio(clips[turn.clip], "clip"),)
+        messages += [Message("user", (*sound, turn.question)), Message("assistant", (turn.answer,))]
+    whole = Tokenizer.from_folder(nano)
+    prompt = build(messages[:-1], whole, load_template(nano))
+    ids = [*prompt.ids, *whole.encode_plain(turns[-1].answer), whole.im_end]
+    assert made.ids.tolist() == ids
+    learnt = tokenizer.encode("A dog barking.<|im_end|>") + tokenizer.encode("No.<|im_end|>")
+    assert made.ids[made.learnt].tolist() == learnt + tokenizer.encode("A bell.<|im_end|>")
+
+
+def test_a_clip_is_cut_to_windows_with_its_labels():
+    spans = [("dog_bark", 29.0, 31.0), ("onset", 40.0, 40.04), ("speech", 50.0, 60.0)]
+    windows = windows_of(Hearing(np.zeros(45 * 16_000 + 300, np.float32), spans, "too long for ctc"))
+    assert [len(window.samples) for window in windows] == [480_000, 240_000]
+    dog = FRAME_INDEX["dog_bark"]
+    assert windows[0].labels.tolist() == [[dog, 725, 750]]
+    assert windows[1].labels.tolist() == [[dog, 0, 25], [FRAME_INDEX["onset"], 250, 251]]
+    assert windows[0].ctc is None
+    short = windows_of(Hearing(np.zeros(16_000, np.float32), [], "ab"))
+    assert short[0].ctc is not None
+    assert short[0].ctc.tolist() == [2, 3]
+
+
+def test_ctc_labels_spell_the_transcript():
+    assert "".join(CTC_ALPHABET[i - 1] for i in ctc_labels("it's late")) == "it's late"
+    assert len(ctc_labels(None)) == 0
+
+
+def test_shards_that_are_read_stay_for_the_next_piece(tmp_path):
+    """Up to so many hours, the oldest go first; a later feed reads them, after what is new."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in range(4):
+        save_items([item(number, 2.0)], folder / f"shard-{number:06d}.npz")
+    size = (folder / "shard-000000.npz").stat().st_size
+    pool = ItemPool(torch.device("cpu"), 3_600 * 16_000)
+    feed = NanoFeed(pool, folder, DRAWS, (0,), keep_hours=2.5 * size / BYTES_PER_S / 3_600)
+    feed.fill(7.9 / 3_600)
+    assert not list(folder.glob("shard-*.npz"))
+    assert sorted(path.name for path in feed.kept.iterdir()) == ["shard-000002.npz", "shard-000003.npz"]
+    again = NanoFeed(ItemPool(torch.device("cpu"), 3_600 * 16_000), folder, DRAWS, (0,), keep_hours=1.0)
+    again.fill(3.9 / 3_600)
+    assert len(list(again.kept.iterdir())) == 2
+    assert again.one().seconds > 0
+
+
+def test_a_feed_does_not_wait_for_the_dead(tmp_path):
+    feed = NanoFeed(ItemPool(torch.device("cpu"), 3_600 * 16_000), tmp_path / "shards", DRAWS, (0,))
+    with pytest.raises(RuntimeError, match="all rendering processes ended"):
+        feed.fill(1.0, lambda: False)
+
+
+def test_a_failing_thread_ends_the_run(tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    save_items([item(1, 2.0)], folder / "shard-000000.npz")
+    feed = NanoFeed(ItemPool(torch.device("cpu"), 3_600 * 16_000), folder, DRAWS, (0,))
+    feed.fill(1.0 / 3_600)
+    (folder / "shard-000001.npz").write_bytes(b"not a shard")
+    feed.start()
+    with pytest.raises(RuntimeError, match="a feeding thread failed"):
+        _draw_on(feed)
+    feed.stop()
+
+
+def _draw_on(feed):
+    for _ in range(1_000):
+        feed.next()
+        time.sleep(0.01)
