@@ -68,7 +68,8 @@ class FliteTeacher:
 
     def __init__(self) -> None:
         engine: Any = open_engine("flite")  # its library and voices, beside what the interface promises
-        self._engine, self._library = engine, engine.library
+        self._engine = engine
+        self._library = ctypes.CDLL(engine.library._name)  # a handle of its own: signatures belong to a handle
         pointer, text, real = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float
         signatures: dict[str, tuple[Any, list[Any]]] = {
             "flite_synth_text": (pointer, [text, pointer]),

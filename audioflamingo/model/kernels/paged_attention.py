@@ -30,7 +30,7 @@ class AttentionPlan:
 
     Attributes:
         block: keys of a step.
-        stages: steps under way at once; of two, the table of pages takes one, so that fewer than three load nothing ahead.
+        stages: steps under way at once; the table of pages takes one, so that nothing is loaded ahead below three.
         warps: of a program.
         splits: over the keys; 0 is what fills the card.
     """

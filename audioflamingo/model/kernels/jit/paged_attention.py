@@ -167,7 +167,7 @@ def split_kernel(
     acc = acc / total[:, None]
     place = (sequence * NUM_HEADS + head * SHARED + shared)[:, None] * HEAD_DIM + dims[None, :]
     num_used = tl.cdiv(length, per_split)
-    if not IS_SPLIT:
+    if not IS_SPLIT:  # noqa: SIM114 (decided when compiled, unlike the next)
         tl.store(out_ptr + place, acc.to(out_ptr.dtype.element_ty), mask=is_query[:, None])
     elif num_used == 1:
         tl.store(out_ptr + place, acc.to(out_ptr.dtype.element_ty), mask=is_query[:, None])
