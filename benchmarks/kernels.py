@@ -1,7 +1,8 @@
 """Question: how far is every kernel of the GPU's fast path from what the card can do, and is what it computes right?
 
 Sections, each saved as soon as it is there: ceilings; every kernel against its twin in fp64; linear layers of the
-full-size decoder in every plan; a decode step by graph; prefill; the encoder. Weights are random, never zeros.
+full-size decoder in every plan; a decode step by graph; prefill; the encoder; prompts and windows by graph; steps and
+prefill with weights in fewer bits, and plans tried within whole steps. Weights are random, never zeros.
 
 Run: python benchmarks/kernels.py [--out FILE] [--only SECTION ...] ; python benchmarks/kernels.py --tiny (CPU, seconds)
 """
@@ -26,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import kernels_checks as checks
 import kernels_linear as linear
 import kernels_model as whole
+import kernels_prompt as prompt
+import kernels_steps as steps
 from kernels_common import Scale, median_us
 
 Section = Callable[[Scale], Any]
@@ -35,10 +38,10 @@ SECTIONS: dict[str, Section] = {}  # filled below, where the functions are known
 # Each group has a process of its own: an illegal access ends one, not the others.
 GROUPS = (
     ("compile", "ceilings", "checks"),
-    ("linear",),
     ("decode",),
-    ("prefill", "encoder"),
-    ("linear_quantised", "attention"),
+    ("encoder", "prefill", "graphs"),
+    ("steps",),
+    ("linear", "linear_quantised", "attention"),
 )
 GROUP_TIMEOUT_S = 170
 
@@ -145,6 +148,8 @@ SECTIONS |= {
     "decode": whole.decode,
     "prefill": whole.prefill,
     "encoder": whole.encoder,
+    "graphs": prompt.graphs,
+    "steps": steps.steps,
     "linear_quantised": linear.quantised_plans,
     "attention": checks.attention_times,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from audioflamingo.model.kernels import (
     add_rms_norm,
     advance_greedily,
     attend_paged,
+    gelu_in_place,
     half_tables,
     kernel_switches,
     rotate_in_place,
@@ -66,7 +69,7 @@ def _norms(scale: Scale) -> dict[str, float]:
 
 def _elementwise(scale: Scale) -> dict[str, float]:
     config = scale.config.decoder
-    gate_up = scale.random(33, 2 * config.ffn_width)
+    width, gate_up = scale.config.encoder.width, scale.random(33, 2 * config.ffn_width)
     heads = Heads(config.num_heads, config.num_kv_heads, config.head_dim)
     qkv = scale.random(33, heads.row_width)
     tables = half_tables(200, config.head_dim, config.rope_theta, qkv)
@@ -81,7 +84,9 @@ def _elementwise(scale: Scale) -> dict[str, float]:
         gated = swiglu(gate_up.double())
         wide, wide_stores = qkv.double(), [store.double().zero_() for store in stores]
         rotate_in_place(wide, (tables[0].double(), tables[1].double()), positions, heads, Slots(slots, *wide_stores))
+    hidden = scale.random(33, 4 * width) * 2
     return {
+        "gelu": relative(gelu_in_place(hidden.clone()), torch.nn.functional.gelu(hidden.double())),
         "swiglu": relative(swiglu(gate_up), gated),
         "rotary": relative(turned, wide),
         "stored keys": relative(stores[0], wide_stores[0]),
@@ -158,7 +163,7 @@ def _prefix(scale: Scale) -> dict[str, float]:
 
 
 def attention_times(scale: Scale) -> dict[str, Any]:
-    """Microseconds over the paged cache against reading it once, by number of splits."""
+    """Microseconds over the paged cache, and TB/s as if it were read once, by plan and number of splits (0: chosen)."""
     config = scale.config.decoder
     heads = Heads(config.num_heads, config.num_kv_heads, config.head_dim)
     found: dict[str, Any] = {}
@@ -170,14 +175,11 @@ def attention_times(scale: Scale) -> dict[str, Any]:
         qkv = scale.random(batch, heads.row_width)
         tables = half_tables(length, heads.head_dim, config.rope_theta, qkv)
         num_bytes = 4 * batch * length * heads.num_kv_heads * heads.head_dim
-        chosen = paged.num_splits
-        for splits in (1, 2, 4, 8, 16, 32, 64):
-            paged.num_splits = lambda *_, splits=splits: splits  # type: ignore[assignment]
-            time = time_us(lambda: attend_paged(qkv, tables, store[0], store[1], heads, pages))  # noqa: B023
-            found[f"{batch} x {length}, {splits} splits"] = [
-                round(time or -1, 1),
-                round(num_bytes / (time or 1) / 1e6, 2),
-            ]
-        paged.num_splits = chosen
+        for plan in paged.PLANS:
+            for splits in (0, 1, 8, 32) if batch < 8 else (0, 1, 2):
+                one = replace(plan, splits=splits)
+                run = partial(paged.run_plan, qkv, tables, (store[0], store[1]), heads, pages, plan=one)
+                time = time_us(run) or -1.0
+                found[f"{batch} x {length} {one}"] = [round(time, 1), round(num_bytes / time / 1e6, 2)]
     print(found)
     return found

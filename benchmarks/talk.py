@@ -61,9 +61,11 @@ def delay_ms(talk: Talk, question: np.ndarray) -> float:
 def finish(talk: Talk) -> None:
     while not talk.is_quiet:
         talk.feed(np.zeros(STEP, np.float32))
+        time.sleep(STEP / SAMPLE_RATE_HZ)
 
 
-def answering(model_name: str) -> Callable[[Audio], Iterator[str]]:
+def answering(model_name: str) -> tuple[Callable[[Audio], Iterator[str]], Callable[[Audio, bool], None]]:
+    """What answers a turn, and what reads it before it is over."""
     model = load_model(model_name)
 
     def answer(turn: Audio) -> Iterator[str]:
@@ -72,7 +74,13 @@ def answering(model_name: str) -> Callable[[Audio], Iterator[str]]:
             for delta in stream:
                 yield delta.text
 
-    return answer
+    def read(turn: Audio, is_over: bool) -> None:
+        if is_over:
+            model.chat().ask(TRANSCRIBE_PROMPT, turn, max_new_tokens=1)
+        else:
+            model.listen(turn, is_complete=False)
+
+    return answer, read
 
 
 def main() -> None:
@@ -80,14 +88,15 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--voice", default="flamingo", metavar="ENGINE[:VOICE]")
     parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--late", action="store_true", help="read nothing before the turn is over")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     engine, _, voice = options.voice.partition(":")
-    speaker, answer = open_speaker(engine, voice=voice or None), answering(options.model)
+    speaker, (answer, read) = open_speaker(engine, voice=voice or None), answering(options.model)
     silence_ms = TurnOptions().silence_ms
     delays = []
     for number, question in enumerate(questions(options.turns + 1)):
-        talk = Talk(answer, speaker, is_live=True)
+        talk = Talk(answer, speaker, prefill=None if options.late else read, is_live=True)
         delay = delay_ms(talk, question)
         finish(talk)
         talk.close()

@@ -37,7 +37,7 @@ REPEATS = 15
 TOKEN_S = 0.02  # between language-model tokens in the second latency
 SLICE_S, DRIFT_S = 10, 60
 SILENCE_S = 0.3
-TEACHER = ("flite", "cmu_us_slt")
+TEACHERS = ("flite:cmu_us_slt", "flite:cmu_us_rms")
 
 
 def random_voice(folder: Path, target: str) -> str:
@@ -140,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--voice", action="append", metavar="ENGINE[:VOICE]", help="may be given repeatedly")
     parser.add_argument("--wer", type=int, default=0, metavar="N", help="sentences for word errors; needs pocketsphinx")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     rng, generator = random.Random(7), SentenceGenerator("test")
     sentences = [generator.sentence(rng) for _ in range(options.wer)]
@@ -147,13 +148,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         names = options.voice or [*(random_voice(Path(folder), target) for target in ("mel", "codes")), "espeak-ng"]
         if options.wer:
-            names = [":".join(TEACHER), *names]
+            names = [*TEACHERS, *names]
         rows = [measure(name, sentences) for name in names]
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
-    print(
-        json.dumps({"benchmark": "voice", "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows})
-    )
+    result = {"benchmark": "voice", "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ a layer, such as an adapter, has a say here: `takes_fused` looks. Shapes: N pack
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -24,11 +24,15 @@ from audioflamingo.model.kernels import (
     tables_at,
 )
 from audioflamingo.model.kernels.availability import runs_triton
+from audioflamingo.model.kernels.joint import spanning
 
 if TYPE_CHECKING:
     from audioflamingo.model.attention import Packing
-    from audioflamingo.model.decoder import AttentionContext, Decoder, DecoderLayer
+    from audioflamingo.model.decoder import AttentionContext, Decoder, DecoderAttention, DecoderLayer, SwiGLU
     from audioflamingo.model.encoder import Encoder, EncoderAttention, EncoderLayer
+    from audioflamingo.model.quantize.linear import QuantizedLinear
+
+JOINT_NAMES = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 
 
 def takes_fused(x: Tensor, layers: Iterable[nn.Module]) -> bool:
@@ -40,10 +44,34 @@ def takes_fused(x: Tensor, layers: Iterable[nn.Module]) -> bool:
 
 def _is_plain(layer: DecoderLayer) -> bool:
     attention, mlp = layer.self_attn, layer.mlp
-    if attention.joint is None or mlp.joint is None:
+    if _joint_product(attention) is None or _joint_product(mlp) is None:
         return False
     modules = (*attention.children(), *mlp.children())
     return not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def _joint_product(module: DecoderAttention | SwiGLU) -> Callable[[Tensor], Tensor] | None:
+    """Queries, keys and values, or gates and ups, by one product; None where the layers do not lie side by side."""
+    if module.joint is not None:
+        weight, bias = module.joint
+        return lambda x: functional.linear(x, weight, bias)
+    children = dict(module.named_children())
+    return _joined([children[name] for name in JOINT_NAMES if name in children])
+
+
+def _joined(layers: list[nn.Module]) -> QuantizedLinear | None:
+    """Quantised layers as one, a view of their memory."""
+    from audioflamingo.model.quantize.linear import QuantizedLinear
+
+    quantized = [layer for layer in layers if type(layer) is QuantizedLinear]
+    if len(quantized) != len(layers) or len({layer.scheme for layer in quantized}) != 1:
+        return None
+    codes, scale = (spanning([getattr(layer, name) for layer in quantized]) for name in ("codes", "scale"))
+    biases = [layer.bias for layer in quantized if layer.bias is not None]
+    bias = spanning(biases) if len(biases) == len(layers) else None
+    if codes is None or scale is None or (biases and bias is None):
+        return None
+    return QuantizedLinear(quantized[0].scheme, codes, scale, bias)
 
 
 def run_decoder(decoder: Decoder, x: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
@@ -55,15 +83,15 @@ def run_decoder(decoder: Decoder, x: Tensor, positions: Tensor, context: Attenti
     delta: Tensor | None = None
     for index, layer in enumerate(cast("Iterable[DecoderLayer]", decoder.layers)):
         x, normed = add_rms_norm(x, delta, layer.input_layernorm.weight, layer.input_layernorm.eps)
-        joint, gate_up = layer.self_attn.joint, layer.mlp.joint
-        assert joint is not None
-        assert gate_up is not None
-        qkv = functional.linear(normed, *joint)
+        qkv_product, gate_up_product = _joint_product(layer.self_attn), _joint_product(layer.mlp)
+        assert qkv_product is not None
+        assert gate_up_product is not None
+        qkv = qkv_product(normed)
         rotate_in_place(qkv, tables, rows, heads)
         attended = context.attend(index, *heads.split(qkv)).flatten(1)
         norm = layer.post_attention_layernorm
         x, normed = add_rms_norm(x, layer.self_attn.o_proj(attended), norm.weight, norm.eps)
-        delta = layer.mlp.down_proj(swiglu(functional.linear(normed, gate_up[0])))
+        delta = layer.mlp.down_proj(swiglu(gate_up_product(normed)))
     return add_rms_norm(x, delta, decoder.norm.weight, decoder.norm.eps)[1]
 
 

@@ -12,7 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-HOPPER = (9, 0)
+FIRST_HOPPER = (9, 0)
+HOPPER_MAJOR = 9
 
 
 @dataclass
@@ -44,7 +45,12 @@ def runs_triton(tensor: Tensor) -> bool:
 
 def launches_early(tensor: Tensor) -> bool:
     """Whether a kernel may start while the one before it ends (programmatic dependent launch: Hopper and later)."""
-    return _switches.early_launch and tensor.is_cuda and _capability(tensor.device) >= HOPPER
+    return _switches.early_launch and tensor.is_cuda and _capability(tensor.device) >= FIRST_HOPPER
+
+
+def is_hopper(tensor: Tensor) -> bool:
+    """Whether it lies on a GPU of the generation that plans were baked for."""
+    return tensor.is_cuda and _capability(tensor.device)[0] == HOPPER_MAJOR
 
 
 @cache

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from audioflamingo.model.kernels import tuning
-from audioflamingo.model.kernels.availability import launches_early, runs_triton
+from audioflamingo.model.kernels.availability import is_hopper, is_interpreted, launches_early, runs_triton
 from audioflamingo.model.kernels.elementwise import swiglu
 from audioflamingo.model.kernels.norm import early_option, rms_norm
-from audioflamingo.model.kernels.plans import MAX_ROWS, Plan, plans_for
+from audioflamingo.model.kernels.plans import HOPPER, MAX_ROWS, Plan, plans_for
 
 GROUP = 128  # inputs that share a scale in int4
 Kind = Literal["plain", "int8", "int4", "fp8"]
@@ -104,8 +104,17 @@ def few_rows(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
     if around.residual is not None or around.is_gated or weight.bias is not None:
         plans = [plan for plan in plans if plan.splits == 1]
     key = _key(x, weight, around)
+    known = _known(x, weight)
+    plans = [known] if known in plans else plans
     plan = tuning.best(key, plans, lambda plan: run_plan(x, weight, around, plan), x.device)
     return run_plan(x, weight, around, plan)
+
+
+def _known(x: Tensor, weight: Weight) -> Plan | None:
+    if not is_hopper(x) or x.dtype != torch.bfloat16:
+        return None
+    rows = 1 << (x.shape[0] - 1).bit_length()
+    return HOPPER.get((weight.kind, rows, weight.num_outputs, weight.num_inputs))
 
 
 def _key(x: Tensor, weight: Weight, around: Around) -> Hashable:
@@ -128,7 +137,7 @@ def run_plan(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
     """`few_rows` in one particular way."""
     if plan.way == "torch":
         return few_rows_twin(x, weight, around)
-    if plan.way == "vector":
+    if plan.way in ("vector", "words"):
         return _vector(x, weight, around, plan)
     if around.norm is not None:
         x, around = rms_norm(x, *around.norm), replace(around, norm=None)
@@ -139,7 +148,7 @@ def run_plan(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
 
 
 def _vector(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
-    from audioflamingo.model.kernels.jit.linear import matvec_int4_kernel, matvec_kernel
+    from audioflamingo.model.kernels.jit.linear import matvec_kernel, matvec_words_kernel
 
     num_outputs = weight.num_outputs // (2 if around.is_gated else 1)
     out, early = x.new_empty((1, num_outputs)), launches_early(x)
@@ -149,20 +158,21 @@ def _vector(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
         "HAS_NORM": around.norm is not None,
         "HAS_RESIDUAL": around.residual is not None,
         "GATED": around.is_gated,
-        "K_BLOCK": 1 << (weight.num_inputs - 1).bit_length() if around.norm is not None else 16,
         "BLOCK_N": plan.block_n,
-        "STAGES": plan.stages,
         "EARLY": early,
         "num_warps": plan.warps,
         **early_option(early),
     }
-    kernel: Any = matvec_kernel
-    if weight.kind == "int4":
-        kernel, options = matvec_int4_kernel, options | {"GROUPS": plan.block_k // GROUP}
+    kernel, data = matvec_kernel, weight.data
+    if plan.way == "words":
+        kernel, data = matvec_words_kernel, data.view(torch.int32)
+        options |= {"GROUPS": plan.block_k // GROUP, "BITS": 4 if weight.kind == "int4" else 8}
+        options |= {"IS_NATIVE": not is_interpreted()}
     else:
-        options |= {"BLOCK_K": plan.block_k, "HAS_SCALE": weight.scale is not None}
+        options |= {"BLOCK_K": plan.block_k, "STAGES": plan.stages, "HAS_SCALE": weight.scale is not None}
+        options |= {"IS_ONE_TILE": plan.block_k >= weight.num_inputs}
     kernel[(-(-num_outputs // plan.block_n),)](
-        x, weight.data, _or(weight.scale, x), _or(weight.bias, x), norm, _or(around.residual, x), out,
+        x, data, _or(weight.scale, x), _or(weight.bias, x), norm, _or(around.residual, x), out,
         num_outputs, weight.num_inputs, eps, **options,
     )  # fmt: skip
     return out

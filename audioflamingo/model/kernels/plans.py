@@ -15,15 +15,16 @@ class Plan:
     """One way.
 
     Attributes:
-        way: matrix-vector on the plain units, narrow matrix product on the matrix units, or torch's own.
+        way: matrix-vector on the plain units, the same over words of few-bit weights, narrow matrix product on the
+            matrix units, or torch's own.
         block_n: outputs of a program.
         block_k: inputs of a step.
         warps: of a program.
-        stages: tiles of the weight under way at once; 1 is what a thread's registers hold.
+        stages: tiles of the weight under way at once; 1 is what a thread's registers hold, 0 that and the next one.
         splits: programs that share K.
     """
 
-    way: Literal["vector", "narrow", "torch"]
+    way: Literal["vector", "words", "narrow", "torch"]
     block_n: int = 0
     block_k: int = 0
     warps: int = 4
@@ -33,31 +34,63 @@ class Plan:
 
 TORCH = Plan("torch")
 
+# The fastest on an H200, which needs no trial before its first use: by kind, rows, outputs and inputs of the 8 B model.
+HOPPER: dict[tuple[str, int, int, int], Plan] = {
+    ("plain", 8, 4608, 3584): TORCH,
+    ("plain", 8, 3584, 3584): Plan("narrow", 64, 128, 4, 4, splits=4),
+    ("plain", 8, 37_888, 3584): Plan("narrow", 64, 128, 4, 4),
+    ("plain", 8, 3584, 18_944): Plan("narrow", 64, 128, 4, 4, splits=4),
+    ("plain", 8, 151_672, 3584): Plan("narrow", 64, 128, 4, 4),
+    ("plain", 64, 4608, 3584): TORCH,
+    ("plain", 64, 3584, 3584): TORCH,
+    ("plain", 64, 37_888, 3584): TORCH,
+    ("plain", 64, 3584, 18_944): TORCH,
+    ("plain", 64, 151_672, 3584): TORCH,
+}
+
 
 def plans_for(kind: str, num_rows: int, num_outputs: int, num_inputs: int, is_gated: bool) -> list[Plan]:
     """Candidates, the likeliest first."""
     if num_rows == 1:
-        plans = _for_one_row(kind, is_gated)
+        plans = _for_one_row(kind, num_inputs, is_gated)
     elif num_rows <= 16:
         plans = _for_few_rows(kind, num_outputs)
     else:
         plans = _for_many_rows(kind, num_outputs, is_gated)
     if kind == "int4":
-        plans = [plan for plan in plans if plan.way == "vector" or plan.block_k == GROUP]
+        plans = [plan for plan in plans if plan.way == "words" or plan.block_k % GROUP == 0]
     return [*plans, TORCH] if kind == "plain" else plans
 
 
-def _for_one_row(kind: str, is_gated: bool) -> list[Plan]:
+def _for_one_row(kind: str, num_inputs: int, is_gated: bool) -> list[Plan]:
     rows = 4 if is_gated else 8
-    vectors = [Plan("vector", rows, 512), Plan("vector", rows // 2, 1024), Plan("vector", rows, 512, stages=4)]
+    words = [
+        Plan("words", rows, 4096), Plan("words", 2 * rows, 2048), Plan("words", rows, 2048),
+        Plan("words", rows, 4096, warps=8), Plan("words", rows // 2, 4096), Plan("words", 2 * rows, 1024),
+    ]  # fmt: skip
     if kind == "int4":
-        vectors = [Plan("vector", rows, 1024), Plan("vector", 2 * rows, 512), Plan("vector", rows, 1024, stages=3)]
-    return vectors + _for_few_rows(kind, _FEW_OUTPUTS)
+        return words
+    if kind == "plain":
+        vectors = [
+            Plan("vector", rows, 512), Plan("vector", rows // 2, 1024), Plan("vector", rows, 512, stages=4),
+            Plan("vector", rows // 4, 4096), Plan("vector", rows // 2, 4096, warps=8),
+            Plan("vector", rows // 2, 1024, stages=0), Plan("vector", rows // 2, 512),
+        ]  # fmt: skip
+        return vectors + _for_few_rows(kind, _FEW_OUTPUTS)
+    vectors = [  # half the bytes: more of them at once
+        Plan("vector", rows, 512), Plan("vector", rows // 2, 1024), Plan("vector", 2 * rows, 512),
+        Plan("vector", rows // 2, 4096), Plan("vector", rows, 4096, warps=8), Plan("vector", rows // 2, 2048),
+        Plan("vector", rows, 1024, stages=0),
+    ]  # fmt: skip
+    return vectors + (words if kind == "int8" and num_inputs % GROUP == 0 else [])
 
 
 def _for_few_rows(kind: str, num_outputs: int) -> list[Plan]:
     if kind == "int4":
-        return [Plan("narrow", 64, GROUP, 4, 5), Plan("narrow", 32, GROUP, 4, 6), Plan("narrow", 16, GROUP, 4, 6)]
+        plans = [Plan("narrow", 64, 256, 4, 4), Plan("narrow", 64, GROUP, 4, 5), Plan("narrow", 32, 256, 4, 4)]
+        if num_outputs < _FEW_OUTPUTS:
+            plans.append(Plan("narrow", 64, 256, 4, 3, splits=4))
+        return plans
     plans = [Plan("narrow", 16, 256, 4, 5), Plan("narrow", 32, 256, 4, 4), Plan("narrow", 64, 128, 4, 4)]
     if num_outputs < _FEW_OUTPUTS:
         plans.append(Plan("narrow", 64, 128, 4, 4, splits=4))

@@ -21,6 +21,7 @@ _NUM_FLUSHES = 4  # long enough that all launches of the work are queued before 
 
 _logger = logging.getLogger(__name__)
 _chosen: dict[Hashable, Any] = {}
+_trials: dict[Hashable, list[tuple[float, Any]]] = {}
 
 
 def best(key: Hashable, plans: Sequence[Plan], work: Callable[[Plan], object], device: torch.device) -> Plan:
@@ -38,7 +39,8 @@ def best(key: Hashable, plans: Sequence[Plan], work: Callable[[Plan], object], d
         working = [(time, plan) for time, plan in times if time is not None]
         if not working:
             raise RuntimeError(f"no plan for {key} ran on {device}")
-        _chosen[key] = min(working, key=lambda pair: pair[0])[1]
+        _trials[key] = sorted(working, key=lambda pair: pair[0])
+        _chosen[key] = _trials[key][0][1]
         _logger.debug("%s: %s", key, _chosen[key])
     chosen: Plan = _chosen[key]
     return chosen
@@ -47,6 +49,16 @@ def best(key: Hashable, plans: Sequence[Plan], work: Callable[[Plan], object], d
 def is_settled(key: Hashable) -> bool:
     """Whether the choice was made before."""
     return key in _chosen
+
+
+def trials() -> dict[Hashable, list[tuple[float, Any]]]:
+    """Microseconds and plans of every choice so far, the fastest first."""
+    return dict(_trials)
+
+
+def choose(key: Hashable, plan: object) -> None:
+    """Settle a choice by hand: what is fastest alone need not be so in a chain of kernels that overlap."""
+    _chosen[key] = plan
 
 
 def choices() -> dict[str, str]:
