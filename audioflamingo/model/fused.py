@@ -117,7 +117,7 @@ def _encoder_attention(attention: EncoderAttention, x: Tensor, packing: Packing)
     joint = attention.joint
     if joint is None:
         return attention(x, packing)  # type: ignore[no-any-return]
-    qkv = functional.linear(x, *joint).unflatten(1, (3, attention.num_heads, -1))
+    qkv = functional.linear(x, *joint).view(len(x), 3, attention.num_heads, -1)
     attended = attend(qkv[:, 0], qkv[:, 1], qkv[:, 2], packing, causal=False)
     return attention.out_proj(attended.flatten(1))  # type: ignore[no-any-return]
 

@@ -5,7 +5,7 @@ Weights are row-major, (N, K), in four kinds: plain (the activations' dtype), in
 for every 128 inputs of a row). They are brought to the arithmetic's dtype in registers.
 """
 
-# mypy: disable-error-code="import-not-found,untyped-decorator,no-untyped-def,unused-ignore"
+# mypy: disable-error-code="import-not-found,untyped-decorator,no-untyped-def,no-redef,unused-ignore"
 # ruff: noqa: C901, N803, PLR0913, PLR0915
 from __future__ import annotations
 
