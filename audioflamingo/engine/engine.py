@@ -77,7 +77,7 @@ class Engine:
     def __init__(self, model: Flamingo, tokenizer: Tokenizer, limits: Limits | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.limits = limits or Limits()
+        self.limits = limits or Limits.usual(model.device.type)
         self.adapter: SwitchedAdapter | None = None
         """What `Sampling.use_adapter` switches on; None while the model has none."""
         self._runner: Runner | None = None  # and its cache: made when the first sequence comes

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from audioflamingo.model.quantize.linear import QuantizedLinear
 
 CPU_SCRATCH_BYTES = 16 << 20  # of widened weights at once, which are multiplied while still in the cache
-GPU_SCRATCH_BYTES = 256 << 20  # one matrix of a layer, but not the head of the full size, which would be 1.1 GB
+GPU_SCRATCH_BYTES = 288 << 20  # one matrix of a layer, but not the head of the full size, which would be 1.1 GB
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny  # of a row of zeros
 ROW_BLOCK = 4096  # values of a row that a program holds at once
 FP8_MULTIPLE = 16  # `_scaled_mm` takes matrices of such sizes
