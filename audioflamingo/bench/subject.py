@@ -74,7 +74,7 @@ class Subject:
 
     def new_engine(self, max_sequences: int, max_cache_tokens: int) -> Engine:
         """An engine that holds no more than this at once."""
-        limits = replace(Limits(), max_sequences=max_sequences, max_cache_tokens=max_cache_tokens)
+        limits = replace(Limits.usual(self.device.type), max_sequences=max_sequences, max_cache_tokens=max_cache_tokens)
         return Engine(self.model, endless_tokenizer(), limits)
 
     def drop_engine(self) -> None:

@@ -46,7 +46,7 @@ class Limits:
 
     @classmethod
     def usual(cls, device_type: str) -> Limits:
-        """The defaults, and on a GPU those that it is quickest with: ten minutes are one batch of windows, one chunk."""
+        """The defaults; on a GPU ten minutes of sound are one batch of windows and one chunk."""
         if device_type == "cpu":
             return cls()
         return cls(prefill_tokens=GPU_TOKENS, prefill_tokens_beside=GPU_TOKENS // 2, encoder_windows=GPU_WINDOWS)
