@@ -16,7 +16,6 @@ from torch import Tensor
 
 from audioflamingo.audio import Source
 from audioflamingo.audio import load as load_audio
-from audioflamingo.config import ModelConfig
 from audioflamingo.conversation import Chat, PromptSize, Stream, with_examples
 from audioflamingo.conversation.examples import Example
 from audioflamingo.conversation.sounds import Sources, loaded, with_loaded_sounds
@@ -25,16 +24,16 @@ from audioflamingo.engine.engine import Engine
 from audioflamingo.engine.options import Options, checkpoint_options
 from audioflamingo.engine.request import Request, collect, flatten, in_order, prepare
 from audioflamingo.engine.sounds import audible_windows
-from audioflamingo.errors import CheckpointError, FlamingoError, OptionError
+from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.facts import Detail, FactsModel
 from audioflamingo.facts.questions import CAPTIONS
 from audioflamingo.inspection import describe, inspect_model, text_folder
+from audioflamingo.loading import check_scheme, check_vocabulary, device_of, dtype_of, work_in
 from audioflamingo.model.costs import held_bytes
 from audioflamingo.model.flamingo import Flamingo
-from audioflamingo.model.lora import Adapter, merged
-from audioflamingo.model.quantize import SCHEMES, Scheme, scheme_in_use
+from audioflamingo.model.quantize import Scheme, scheme_in_use
 from audioflamingo.model.skeleton import NoInitialisation, num_parameters
-from audioflamingo.model.weights import Progress, load_config, load_flamingo, resolve, rewrite
+from audioflamingo.model.weights import Progress, load_config, load_flamingo, resolve
 from audioflamingo.prompt import (
     TRANSCRIBE_PROMPT,
     ChatTemplate,
@@ -53,14 +52,6 @@ __all__ = ["AudioFlamingo", "Chat", "Stream", "inspect_model", "load_audio", "lo
 
 SMALL_PARAMETERS = 1_000_000_000  # below it, fp32 fits any machine and is the faster on a CPU
 UNLIMITED = 1 << 40  # tokens; for counting what does not fit
-DTYPES = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-}
 
 Conversation = str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]
 
@@ -93,20 +84,20 @@ def load_model(
         CheckpointError: there is no such model or adapter, or it is broken, or the two do not fit.
         OptionError: device, dtype or quantize is not available.
     """
-    chosen_device, chosen_dtype = _device(device), _dtype(dtype)
-    _check_scheme(quantize)
+    chosen_device, chosen_dtype = device_of(device), dtype_of(dtype)
+    check_scheme(quantize)
     folder = resolve(name)
     config = load_config(folder)
     if chosen_dtype is None and chosen_device.type == "cpu" and num_parameters(config) < SMALL_PARAMETERS:
         chosen_dtype = torch.float32
     texts = text_folder(folder)
     tokenizer = Tokenizer.from_folder(texts)
-    _check_vocabulary(tokenizer, config)
+    check_vocabulary(tokenizer, config)
     tokenizer.sound_boundaries = config.sound_boundaries
     with NoInitialisation():
         model = load_flamingo(folder, device=chosen_device, dtype=chosen_dtype, quantize=quantize, progress=progress)
     if adapter is not None:
-        _work_in(model, read_adapter(adapter, model), folder)
+        work_in(model, read_adapter(adapter, model), folder)
     return AudioFlamingo(
         name=str(name),
         model=model.requires_grad_(False),
@@ -391,50 +382,3 @@ class AudioFlamingo(FactsModel):
             note = "the reply was cut at max_new_tokens; raise it if the answer behind the thoughts is incomplete"
             return replace(reply, notes=(*reply.notes, note))
         return reply
-
-
-def _work_in(model: Flamingo, adapter: Adapter, folder: Path) -> None:
-    """Add an adapter to the weights; quantised ones are read again, because their codes have no room for it."""
-    if scheme_in_use(model) is None:
-        model.load_state_dict(merged(model, adapter), assign=True)
-    else:
-        rewrite(folder, model, adapter)
-
-
-def _check_scheme(scheme: str | None) -> None:
-    if scheme is not None and scheme not in SCHEMES:
-        raise OptionError(f"quantize {scheme!r} is not one of {', '.join(SCHEMES)}; leave it out for full precision")
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    available = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {str(device)!r} is not available; allowed here: {', '.join(available)}") from error
-    return chosen
-
-
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if dtype is not None and chosen not in DTYPES.values():
-        raise OptionError(
-            f"dtype {str(dtype)!r} is not one of {', '.join(DTYPES)}; quantize takes {', '.join(SCHEMES)}"
-        )
-    return chosen
-
-
-def _check_vocabulary(tokenizer: Tokenizer, config: ModelConfig) -> None:
-    if tokenizer.sound != config.audio_token_id:
-        raise CheckpointError(
-            f"<sound> is {tokenizer.sound} in the tokenizer but {config.audio_token_id} in config.json; "
-            "the two are of different checkpoints"
-        )
-    if tokenizer.vocab_size > config.decoder.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens but config.json only {config.decoder.vocab_size}; "
-            "the two are of different checkpoints"
-        )

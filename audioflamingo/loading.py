@@ -1,0 +1,91 @@
+"""What `load_model` decides before and after it reads the weights: where, in what, and whether all is of one piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from audioflamingo.config import ModelConfig
+from audioflamingo.errors import CheckpointError, OptionError
+from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.lora import Adapter, merged
+from audioflamingo.model.quantize import SCHEMES, scheme_in_use
+from audioflamingo.model.weights import rewrite
+from audioflamingo.tokenizer import Tokenizer
+
+DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+
+def work_in(model: Flamingo, adapter: Adapter, folder: Path) -> None:
+    """Add an adapter to the weights; quantised ones are read again, because their codes have no room for it."""
+    if scheme_in_use(model) is None:
+        model.load_state_dict(merged(model, adapter), assign=True)
+    else:
+        rewrite(folder, model, adapter)
+
+
+def check_scheme(scheme: str | None) -> None:
+    """That a way to quantise is known; None is none.
+
+    Raises:
+        OptionError: another one.
+    """
+    if scheme is not None and scheme not in SCHEMES:
+        raise OptionError(f"quantize {scheme!r} is not one of {', '.join(SCHEMES)}; leave it out for full precision")
+
+
+def device_of(device: str | torch.device | None) -> torch.device:
+    """The device by its name, by default the GPU if there is one.
+
+    Raises:
+        OptionError: it is not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {str(device)!r} is not available; allowed here: {', '.join(available)}") from error
+    return chosen
+
+
+def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """The dtype by its name, or None.
+
+    Raises:
+        OptionError: a model is not computed in it.
+    """
+    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if dtype is not None and chosen not in DTYPES.values():
+        raise OptionError(
+            f"dtype {str(dtype)!r} is not one of {', '.join(DTYPES)}; quantize takes {', '.join(SCHEMES)}"
+        )
+    return chosen
+
+
+def check_vocabulary(tokenizer: Tokenizer, config: ModelConfig) -> None:
+    """That a tokenizer and a model are of one checkpoint.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if tokenizer.sound != config.audio_token_id:
+        raise CheckpointError(
+            f"<sound> is {tokenizer.sound} in the tokenizer but {config.audio_token_id} in config.json; "
+            "the two are of different checkpoints"
+        )
+    if tokenizer.vocab_size > config.decoder.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens but config.json only {config.decoder.vocab_size}; "
+            "the two are of different checkpoints"
+        )
