@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=whole_number(1), default=2, metavar="N", help="processes that render (2)")
     add("--shards", type=whole_number(1), default=120, metavar="N", help="of about 10 minutes of sound each (120)")
     add("--first-hours", type=number(0), default=0.2, metavar="H", help="of sound before training starts (0.2)")
+    add("--start-from", type=Path, metavar="DIR", help="a saved voice to go on from, instead of from nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,11 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     from audioflamingo.train.voice import VoiceJob
     from audioflamingo.train.voice import run as train
-    from audioflamingo.train.voice_recipe import recipe_by_name
+    from audioflamingo.train.voice_recipe import continued, recipe_by_name
 
     recipe = recipe_by_name(arguments.recipe, arguments.budget_s)
+    if arguments.start_from is not None:
+        recipe = continued(recipe)
     until_s = arguments.until_s or recipe.budget_s
-    job = VoiceJob(arguments.work, arguments.out, until_s, arguments.workers, arguments.shards, arguments.first_hours)
+    job = VoiceJob(
+        arguments.work, arguments.out, until_s, arguments.workers, arguments.shards, arguments.first_hours,
+        arguments.start_from,
+    )  # fmt: skip
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     train(recipe, job, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from audioflamingo.errors import FlamingoError
 from audioflamingo.speech.codec import CODEC_FRAME_SAMPLES, SUBFRAMES
 from audioflamingo.speech.model import SpeechBatch
 from audioflamingo.speech.stream import SPEECH_RATE_HZ
@@ -97,12 +98,15 @@ class ReadingPool:
         """Until so much is there.
 
         Raises:
-            RuntimeError: the workers died before.
+            FlamingoError: the workers died before.
         """
         while self.hours < hours:
             self.load_new()
             if self.hours < hours and not any(one.is_alive() for one in workers):
-                raise RuntimeError(f"rendering stopped at {self.hours:.2f} h, needed: {hours} h")
+                raise FlamingoError(
+                    f"the teacher stopped reading at {self.hours:.2f} h of {hours} h; flite must be installed (Debian: "
+                    "libflite1), and --shards hold enough; what its processes said stands above"
+                )
             time.sleep(0.05)
 
     def crops(self, rng: np.random.Generator, num_clips: int, num_frames: int) -> Tensor:
