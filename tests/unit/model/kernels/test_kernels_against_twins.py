@@ -7,17 +7,20 @@ from audioflamingo.model.kernels import (
     Around,
     Heads,
     Pages,
+    SharedPages,
     Slots,
     Weight,
     add_layer_norm,
     add_rms_norm,
     advance_greedily,
+    attend_chunk,
     attend_paged,
     half_tables,
     kernel_switches,
     rotate_in_place,
     swiglu,
 )
+from audioflamingo.model.kernels.chunk_attention import ChunkPlan
 from audioflamingo.model.kernels.linear import few_rows_twin, run_plan
 from audioflamingo.model.kernels.paged_attention import PLANS, AttentionPlan, num_splits
 from audioflamingo.model.kernels.paged_attention import run_plan as run_attention
@@ -108,6 +111,24 @@ def test_paged_attention_over_a_cache_whose_heads_lie_apart(like):
         attend_paged(qkv.clone(), rotary, *apart, heads, pages), attend_paged(qkv, rotary, *cache, heads, pages)
     )
     assert torch.equal(apart[:, 32:], cache[:, 32:])
+
+
+@pytest.mark.parametrize("heads", [Heads(7, 1, 32), Heads(4, 2, 64), Heads(28, 4, 128)], ids=str)
+@pytest.mark.parametrize("plan", [ChunkPlan(), ChunkPlan(16, 32, 1, 4), ChunkPlan(128, 64, 3, 8)], ids=str)
+@pytest.mark.parametrize("end", [12, 70, 250])
+def test_attention_of_a_chunk_behind_its_past(like, heads, plan, end):
+    num_tokens, num_padded = 11, 3
+    lengths = torch.tensor([*range(end - num_tokens + 1, end + 1), *[1] * num_padded], device=like.device)
+    table = torch.cat([1 + torch.randperm(20)[:8], torch.zeros(4, dtype=torch.int64)]).int().to(like.device)
+    qkv = normal(like, num_tokens + num_padded, heads.row_width)
+    query = heads.split(qkv)[0]
+    cache = normal(like, 2, 21 * 32, heads.num_kv_heads, heads.head_dim)
+    twin_cache = cache.clone()
+    cache[:, :32] = torch.nan  # the scratch block's content must not matter
+    with kernel_switches(kernels=False):
+        want = attend_chunk(query, *twin_cache, SharedPages(32, table, lengths))
+    got = attend_chunk(query, *cache, SharedPages(32, table, lengths), plan)
+    assert_near(got, want, like)
 
 
 @pytest.mark.parametrize("heads", [Heads(7, 1, 32), Heads(28, 4, 128)], ids=str)
