@@ -1,8 +1,9 @@
 """Question: how far is every kernel of the GPU's fast path from what the card can do, and is what it computes right?
 
 Sections, each saved as soon as it is there: ceilings; every kernel against its twin in fp64; linear layers of the
-full-size decoder in every plan; a decode step by graph; prefill; the encoder; prompts and windows by graph; steps and
-prefill with weights in fewer bits, and plans tried within whole steps. Weights are random, never zeros.
+full-size decoder in every plan; a decode step by graph; prefill; the encoder; prompts and windows by graph; a second
+question behind a long past; steps and prefill with weights in fewer bits, and plans tried within whole steps. Weights
+are random, never zeros.
 
 Run: python benchmarks/kernels.py [--out FILE] [--only SECTION ...] ; python benchmarks/kernels.py --tiny (CPU, seconds)
 """
@@ -40,6 +41,7 @@ GROUPS = (
     ("compile", "ceilings", "checks"),
     ("decode",),
     ("encoder", "prefill", "graphs"),
+    ("second_question",),
     ("steps",),
     ("linear", "linear_quantised", "attention"),
 )
@@ -149,6 +151,7 @@ SECTIONS |= {
     "prefill": whole.prefill,
     "encoder": whole.encoder,
     "graphs": prompt.graphs,
+    "second_question": prompt.second_question,
     "steps": steps.steps,
     "linear_quantised": linear.quantised_plans,
     "attention": checks.attention_times,

@@ -21,7 +21,7 @@ from audioflamingo.engine.kv_cache import BLOCK_TOKENS, DecodeBatch, PagedCache
 from audioflamingo.model.attention import Packing
 from audioflamingo.model.decoder import CausalContext
 from audioflamingo.model.flamingo import Flamingo
-from audioflamingo.model.kernels import kernel_switches, tuning
+from audioflamingo.model.kernels import kernel_switches, paged_attention, plans, tuning
 from audioflamingo.model.quantize.linear import QuantizedLinear
 from audioflamingo.model.quantize.schemes import Scheme
 
@@ -34,6 +34,8 @@ BATCHES = (1, 8)
 
 def steps(scale: Scale) -> dict[str, Any]:
     """By storage: milliseconds a step by batch, error of its logits, the best plans found within steps."""
+    for known in (plans.HOPPER, paged_attention.HOPPER):
+        known.clear()  # what was found before: here everything is tried anew
     model, found = model_of(scale), {}
     config, context = scale.config.decoder, scale.contexts[0]
     num_blocks = 1 + max(BATCHES) * -(-(context + 64) // BLOCK_TOKENS)

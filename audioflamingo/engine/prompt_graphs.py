@@ -1,6 +1,6 @@
-"""What stands between a question and its first token, recorded once and replayed: full windows, and short new prompts.
+"""What stands between a question and its first token, recorded once and replayed: full windows, and short prompts.
 
-Both are bound by launches, not by arithmetic: a window of 30 s is 6 ms of work in 24 ms of launches. A shape runs by
+All are bound by launches, not by arithmetic: a window of 30 s is 6 ms of work in 24 ms of launches. A shape runs by
 single launches when it comes first and is recorded when it comes again. Without CUDA the same code runs unrecorded.
 
 Shapes: W windows, F mel frames, A audio tokens, N tokens of a prompt, P its length padded, D decoder width.
@@ -19,11 +19,13 @@ from audioflamingo.engine.kv_cache import BLOCK_TOKENS, PagedCache
 from audioflamingo.model.attention import Packing, attend
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.fused import takes_fused, takes_fused_encoder
+from audioflamingo.model.kernels import SharedPages, attend_chunk
 
 WINDOW_MEL_FRAMES = 3000
 MOST_WINDOWS = 2  # from three on the GPU is busier than the CPU
 PROMPT_STEP = 32
 MOST_PROMPT_TOKENS = 1024
+CONTINUED_BUCKETS = (16, 32, 64, 128, 256)
 
 
 class Recorder:
@@ -109,9 +111,10 @@ _KNOWN_MODULES = ("torch.nn.modules", "audioflamingo.model.encoder", "audioflami
 
 
 class GraphPrefill:
-    """A short prompt of which nothing is in the cache yet, padded at its end to one of few lengths.
+    """A short prompt of which nothing is in the cache yet, or the short end of one of which all else is there.
 
-    A padded token stands behind all real ones, so none of them sees it; its key and value go to the scratch block.
+    It is padded at its end to one of few lengths. A padded token stands behind all real ones or where none looks, so
+    none of them sees it; its key and value go to the scratch block.
     """
 
     def __init__(self, model: Flamingo, cache: PagedCache) -> None:
@@ -120,14 +123,18 @@ class GraphPrefill:
         self._address = cache.keys[0].data_ptr()
         like = model.decoder.norm.weight
         self._x = torch.zeros((MOST_PROMPT_TOKENS, len(like)), dtype=like.dtype, device=like.device)
-        self._positions = torch.arange(MOST_PROMPT_TOKENS, device=like.device)
-        self._scratch = self._positions % BLOCK_TOKENS  # of block 0
+        self._new_positions = torch.arange(MOST_PROMPT_TOKENS, device=like.device)
+        self._scratch = self._new_positions % BLOCK_TOKENS  # of block 0
         self._slots = self._scratch.clone()
         self._last = torch.zeros(1, dtype=torch.int64, device=like.device)
+        self._positions = torch.zeros(CONTINUED_BUCKETS[-1], dtype=torch.int64, device=like.device)
+        table_width = -(-model.config.decoder.max_positions // BLOCK_TOKENS)
+        self._table = torch.zeros(table_width, dtype=torch.int32, device=like.device)
 
-    def takes(self, embeddings: Tensor) -> bool:
-        """Whether a prompt of these (N, D) embeddings is short enough, and nothing but plain layers has a say."""
-        return len(embeddings) <= MOST_PROMPT_TOKENS and takes_fused(embeddings, self._model.decoder.layers)
+    def takes(self, embeddings: Tensor, start: int = 0) -> bool:
+        """Whether (N, D) embeddings from position `start` on are few, and nothing but plain layers has a say."""
+        most = CONTINUED_BUCKETS[-1] if start else MOST_PROMPT_TOKENS
+        return len(embeddings) <= most and takes_fused(embeddings, self._model.decoder.layers)
 
     def hidden(self, embeddings: Tensor, slots: Tensor) -> Tensor:
         """Read a prompt whose first token stands at position 0.
@@ -139,20 +146,49 @@ class GraphPrefill:
         Returns:
             (1, D) state of the last token after the last norm.
         """
+        padded = -(-len(embeddings) // PROMPT_STEP) * PROMPT_STEP
+        self._fill(embeddings, slots, padded)
+        return self._recorder.run(("whole", padded), partial(self._read, padded)).clone()
+
+    def continued(self, embeddings: Tensor, slots: Tensor, start: int, table: Tensor) -> Tensor:
+        """Read the end of a prompt whose first `start` positions are in the cache.
+
+        Args:
+            embeddings: (N, D), N at most the largest of `CONTINUED_BUCKETS`.
+            slots: (N,) int64, where its keys and values go.
+            start: position of its first token.
+            table: (blocks,) int32 numbers of its sequence's blocks, in order.
+
+        Returns:
+            (1, D) state of the last token after the last norm.
+        """
+        num_tokens = len(embeddings)
+        padded = next(size for size in CONTINUED_BUCKETS if num_tokens <= size)
+        self._fill(embeddings, slots, padded)
+        torch.add(self._new_positions[:num_tokens], start, out=self._positions[:num_tokens])
+        self._positions[num_tokens:].zero_()
+        self._table[: len(table)].copy_(table)
+        return self._recorder.run(("continued", padded), partial(self._read_on, padded)).clone()
+
+    def _fill(self, embeddings: Tensor, slots: Tensor, padded: int) -> None:
         if self._address != self._cache.keys[0].data_ptr():
             self._recorder.forget()
             self._address = self._cache.keys[0].data_ptr()
         num_tokens = len(embeddings)
-        padded = -(-num_tokens // PROMPT_STEP) * PROMPT_STEP
         self._x[:num_tokens].copy_(embeddings)
         self._slots[:num_tokens].copy_(slots)
         self._slots[num_tokens:padded].copy_(self._scratch[num_tokens:padded])
         self._last.fill_(num_tokens - 1)
-        return self._recorder.run(padded, partial(self._read, padded)).clone()
 
     def _read(self, padded: int) -> Tensor:
         context = _FreshPrompt(self._cache, self._slots[:padded])
-        hidden = self._model.hidden_states(self._x[:padded], self._positions[:padded], context)
+        hidden = self._model.hidden_states(self._x[:padded], self._new_positions[:padded], context)
+        return hidden.index_select(0, self._last)
+
+    def _read_on(self, padded: int) -> Tensor:
+        positions = self._positions[:padded]
+        context = _BehindPast(self._cache, self._slots[:padded], self._table, positions + 1)
+        hidden = self._model.hidden_states(self._x[:padded], positions, context)
         return hidden.index_select(0, self._last)
 
 
@@ -167,3 +203,16 @@ class _FreshPrompt:
         """See `AttentionContext`."""
         self._cache.write(layer_index, self._slots, key, value)
         return attend(query, key, value, self._packing, causal=True)
+
+
+class _BehindPast:
+    """Tokens of one sequence that are stored first, and then attend to it as the cache has it, each up to itself."""
+
+    def __init__(self, cache: PagedCache, slots: Tensor, table: Tensor, lengths: Tensor) -> None:
+        self._cache, self._slots = cache, slots
+        self._pages = SharedPages(BLOCK_TOKENS, table, lengths)
+
+    def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `AttentionContext`."""
+        self._cache.write(layer_index, self._slots, key, value)
+        return attend_chunk(query, self._cache.keys[layer_index], self._cache.values[layer_index], self._pages)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audioflamingo.engine.ahead import GraphWriter
+from audioflamingo.engine.blocks import num_blocks_for
 from audioflamingo.engine.contexts import ChunkContext, PagedDecodeContext, RunDecodeContext
 from audioflamingo.engine.embeddings import WindowEmbeddings
 from audioflamingo.engine.kv_cache import DecodeBatch, PagedCache
@@ -157,7 +158,7 @@ def read_chunks(
         cache: in which every chunk's sequence holds the blocks up to its end.
         chunks: at least one, each of another sequence.
         sounds: (A, D) embeddings of the windows that stand in the chunks, by key.
-        prefill: what reads a single short prompt by recorded launches, if anything does.
+        prefill: what reads a single short prompt, or the short end of one, by recorded launches, if anything does.
 
     Returns:
         (B, D) hidden states at the end of those chunks that are their sequence's last, in order.
@@ -169,16 +170,27 @@ def read_chunks(
     )
     with memory_errors_told(work, model.device), threads_for(flops, model.device):
         embeddings = _embed(model, chunks, sounds)
-        if prefill is not None and _is_whole_prompt(chunks) and prefill.takes(embeddings):
-            slots = torch.tensor([chunks[0].sequence.slot(position) for position in range(chunks[0].end)])
-            return prefill.hidden(embeddings, slots.to(model.device))
+        if prefill is not None and _ends_one_prompt(chunks) and prefill.takes(embeddings, chunks[0].start):
+            return _recorded(prefill, chunks[0], embeddings)
         context = ChunkContext(cache, chunks)
         hidden = model.hidden_states(embeddings, context.positions, context)
         return hidden[context.last_rows]
 
 
-def _is_whole_prompt(chunks: Rows[Chunk]) -> bool:
-    return len(chunks) == 1 and chunks[0].start == 0 and chunks[0].is_last
+def _ends_one_prompt(chunks: Rows[Chunk]) -> bool:
+    return len(chunks) == 1 and chunks[0].is_last
+
+
+def _recorded(prefill: GraphPrefill, chunk: Chunk, embeddings: Tensor) -> Tensor:
+    """(1, D) state at the end of a short prompt, or of the short end of one, by recorded launches."""
+    sequence = chunk.sequence
+    slots = torch.tensor([sequence.slot(position) for position in range(chunk.start, chunk.end)])
+    slots = slots.to(embeddings.device)
+    if chunk.start == 0:
+        return prefill.hidden(embeddings, slots)
+    held = sequence.blocks[: num_blocks_for(chunk.end)]
+    table = torch.tensor(held, dtype=torch.int32).to(embeddings.device)
+    return prefill.continued(embeddings, slots, chunk.start, table)
 
 
 def _embed(model: Flamingo, chunks: Rows[Chunk], sounds: Mapping[bytes, Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ The modules here decide and launch; `jit` holds Triton's side, which is imported
 """
 
 from audioflamingo.model.kernels.availability import has_triton, kernel_switches
+from audioflamingo.model.kernels.chunk_attention import SharedPages, attend_chunk
 from audioflamingo.model.kernels.elementwise import (
     Heads,
     Slots,
@@ -22,11 +23,13 @@ __all__ = [
     "Around",
     "Heads",
     "Pages",
+    "SharedPages",
     "Slots",
     "Weight",
     "add_layer_norm",
     "add_rms_norm",
     "advance_greedily",
+    "attend_chunk",
     "attend_paged",
     "few_rows",
     "gelu_in_place",

@@ -26,7 +26,7 @@ def _turned(place, partner, cos, sin, sign, mask):
 
 
 @triton.jit
-def _page_tile(
+def page_tile(
     keys_ptr, values_ptr, table, start, seen, first, slot_stride, head_offset,
     HEAD_DIM: tl.constexpr, PAGE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -61,7 +61,7 @@ def _attended(
 
 
 @triton.jit
-def _join(
+def join_splits(
     parts_ptr, logs_ptr, out_ptr, first, num_used, row,
     SHARED: tl.constexpr, SHARED_BLOCK: tl.constexpr, HEAD_DIM: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
@@ -122,7 +122,7 @@ def split_kernel(
     seen = tl.minimum(end, last)
     table = tables_ptr + sequence * table_width
     head_offset = head * head_stride
-    key, value = _page_tile(
+    key, value = page_tile(
         keys_ptr, values_ptr, table, begin, seen, begin, slot_stride, head_offset, HEAD_DIM, PAGE, BLOCK
     )
     dims = tl.arange(0, HEAD_DIM)
@@ -158,7 +158,7 @@ def split_kernel(
         query, key, value, new_key, new_value, begin, last, end, highest, total, acc, factor, BLOCK, PRECISION
     )
     for start in tl.range(begin + BLOCK, end, BLOCK, num_stages=STAGES):
-        key, value = _page_tile(
+        key, value = page_tile(
             keys_ptr, values_ptr, table, start, seen, begin, slot_stride, head_offset, HEAD_DIM, PAGE, BLOCK
         )
         highest, total, acc = _attended(
@@ -179,7 +179,7 @@ def split_kernel(
         tl.debug_barrier()  # all of this program's stores come before its arrival
         arrived = tl.atomic_add(arrived_ptr + group, 1, sem="acq_rel")
         if arrived == num_used - 1:
-            _join(
+            join_splits(
                 parts_ptr, logs_ptr, out_ptr, group * num_splits, num_used, sequence * NUM_HEADS + head * SHARED,
                 SHARED, JOIN_BLOCK, HEAD_DIM, CHUNK,
             )  # fmt: skip
