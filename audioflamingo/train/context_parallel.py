@@ -84,7 +84,7 @@ class SplitContext:
 
     def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(n, H, Dh) for queries (n, H, Dh) and keys and values (n, Hkv, Dh) of this process."""
-        keys, values = _Gather.apply(torch.stack([key, value], 1), self.split).unbind(1)  # type: ignore[no-untyped-call]
+        keys, values = _Gather.apply(torch.stack([key, value], 1), self.split).unbind(1)  # type: ignore[no-untyped-call,unused-ignore]
         parts, done = [], 0
         for start, end in self.split.stretches(self.split.rank):
             for first, low, high in self._pieces(start, end):

@@ -204,7 +204,7 @@ def project(x: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
     """(N, in) through frozen linear layers with the same input, each perhaps with its adapter: (N, out) of each."""
     dropout = max((one.dropout for one in linears if isinstance(one, LoraLinear)), default=0.0)
     mask = _Mask.draw(dropout, linears[0].training)
-    out: tuple[Tensor, ...] = _Group.apply(x, linears, mask, *_adapters(*linears))  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, ...] = _Group.apply(x, linears, mask, *_adapters(*linears))  # type: ignore[no-untyped-call,unused-ignore]
     return out
 
 
@@ -237,7 +237,7 @@ class LeanSwiGLU(nn.Module):
         gate, up = project(x, self.gate_proj, self.up_proj)
         down = self.down_proj
         mask = _Mask.draw(getattr(down, "dropout", 0.0), self.training)
-        out: Tensor = _GatedDown.apply(gate, up, down, mask, *_adapters(down))  # type: ignore[no-untyped-call]
+        out: Tensor = _GatedDown.apply(gate, up, down, mask, *_adapters(down))  # type: ignore[no-untyped-call,unused-ignore]
         return out
 
 

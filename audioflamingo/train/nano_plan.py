@@ -202,7 +202,7 @@ def _decoder(
     is_audio = (ids == placeholder) & ~learnt
     owner = np.repeat(np.arange(len(picked)), lengths)
     targets = np.flatnonzero(learnt)
-    assert lengths.max() <= shape.longest_tokens, f"a conversation of {lengths.max()} tokens"
+    assert int(np.max(lengths)) <= shape.longest_tokens, f"a conversation of {np.max(lengths)} tokens"
     per_sequence = np.bincount(owner[targets], minlength=len(picked))
     weights = 1.0 / np.sqrt(per_sequence[owner[targets]])  # a transcript counts more than a word, not 30 times more
     wanted = ids[targets]
@@ -263,7 +263,7 @@ def _ctc(picked: Sequence[Picked], windows: Sequence[tuple[int, int]]) -> dict[s
     labels = [labels for one in picked for labels in one.ctc]
     known = [index for index, one in enumerate(labels) if one is not None]
     lengths = frames[known]
-    longest = int(lengths.max(initial=1))
+    longest = int(np.max(lengths, initial=1))
     grid = np.arange(longest)[None] + starts[known][:, None]
     rows = [labels[index] for index in known]
     return {
