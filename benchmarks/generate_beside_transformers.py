@@ -8,7 +8,7 @@ attention kernels, which is what rounding alone does.
     python benchmarks/generate_beside_transformers.py --size 8b --device cuda      # random weights, no checkpoint
     python benchmarks/generate_beside_transformers.py --size tiny                  # the same in seconds on a CPU
 
-Writes JSON to --out, by default in the folder $OUT where that is set, else in benchmarks/results, after every case; the last line printed is the same.
+Writes JSON to --out, by default in $OUT or in benchmarks/results, after every case; the last line printed is the same.
 """
 
 from __future__ import annotations
