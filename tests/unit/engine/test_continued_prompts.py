@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from graph_model import graph_config, graph_model
 
-from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
 from audioflamingo.engine.blocks import BLOCK_TOKENS, num_blocks_for
 from audioflamingo.engine.kv_cache import PagedCache
 from audioflamingo.engine.prompt_graphs import CONTINUED_BUCKETS, GraphPrefill
@@ -14,14 +14,7 @@ from audioflamingo.model.decoder import fuse_projections
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.types import Prompt, Sampling
 
-CONFIG = ModelConfig(
-    EncoderConfig(width=32, num_layers=1, num_heads=2, ffn_width=64),
-    DecoderConfig(
-        vocab_size=512, width=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=32, ffn_width=96,
-        max_positions=2048,
-    ),
-    audio_token_id=500,
-)  # fmt: skip
+CONFIG = graph_config(2048)
 NEAR = {"atol": 1e-5, "rtol": 1e-5}
 NUM_RACES = 20
 
@@ -34,20 +27,9 @@ class AlwaysTakes(GraphPrefill):
         return True
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request):
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
-    return torch.device(request.param)
-
-
 @pytest.fixture
 def model(device):
-    torch.manual_seed(0)
-    model = Flamingo(CONFIG).eval().to(device)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            parameter.data.normal_(0, 0.1)
+    model = graph_model(CONFIG, device)
     fuse_projections(model)
     return model
 
