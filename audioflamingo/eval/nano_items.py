@@ -50,7 +50,8 @@ class Posed:
 def job_of(world: World, name: str, seed: int, index: int) -> Job:
     """The order for the `index`-th item of a row; the same from the same arguments."""
     key = (seed, stable_hash(f"eval {world.split} {name}"), index)
-    return Job(world, Dice.of(*key), random.Random(repr((key, "plan"))), random.Random(repr((key, "asking"))))
+    flip = random.Random(repr((key, "flip"))).random() < 0.5
+    return Job(world, Dice.of(*key), random.Random(repr((key, "plan"))), random.Random(repr((key, "asking"))), flip)
 
 
 def posed(made: Made, choose: Callable[[Any], bool] = lambda turn: True, seed: int = 0) -> Posed | None:

@@ -2,9 +2,10 @@
 
     python -m audioflamingo.eval.nano --rows skills --items 100 --out skills.json
 
-Known: words, sentences and phrasings are new, engines, synthesis families and instrument builds are not. Unknown:
-those too. A soundfont is never heard in training. festival has two voices, both of men, whose height and mood cannot
-be set: what is asked about speakers has no unknown side but their pace.
+Known: words and sentences are new, engines, synthesis families and instrument builds are not. Unknown: those too.
+Questions are put as training puts them, but for the rows "in other words", whose phrasings it never saw. A soundfont is
+never heard in training. festival has two voices, both of men, whose height and mood cannot be set: what is asked about
+speakers has no unknown side but their pace.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Row:
 
     name: str
     make: Callable[[Job], Made]
-    world: World = field(default_factory=lambda: World("test_known", strength=0.0))
+    world: World = field(default_factory=lambda: _known())
     choose: Callable[[Turn], bool] = lambda turn: True
     goal: float | None = None
     thinks: bool = False
@@ -59,11 +60,11 @@ class Row:
 
 
 def _known(**settings: Any) -> World:
-    return World("test_known", strength=0.0, **settings)
+    return World("test_known", strength=0.0, **{"phrasings": "train", **settings})
 
 
 def _unknown(**settings: Any) -> World:
-    return World("test_unknown", strength=0.0, **settings)
+    return World("test_unknown", strength=0.0, phrasings="train", **settings)
 
 
 def _both(name: str, make: Callable[[Job], Made], goal: float, **settings: Any) -> Iterator[Row]:
@@ -95,6 +96,7 @@ def rows() -> Iterator[Row]:
     yield from _long()
     yield from _chats()
     yield from _thoughts()
+    yield from _other_words()
     yield from _controls()
 
 
@@ -134,6 +136,19 @@ def _chats() -> Iterator[Row]:
 def _thoughts() -> Iterator[Row]:
     yield Row("counting 1 to 6, thinking", sounds.counting, choose=_is_small_count, thinks=True)
     yield Row("order of four sounds, thinking", sounds.temporal_order, thinks=True)
+
+
+def _other_words() -> Iterator[Row]:
+    makes: dict[str, tuple[Callable[[Job], Made], Callable[[Turn], bool]]] = {
+        "counting 1 to 6": (sounds.counting, _is_small_count),
+        "order of four sounds": (sounds.temporal_order, lambda turn: True),
+        "louder, longer, approaching": (sounds.temporal_attributes, lambda turn: True),
+        "all about a speaker": (speech.speaker_attributes, lambda turn: True),
+        "all about music": (music.music_knowledge, lambda turn: True),
+        "a word of what is said": (speech.information_extraction, lambda turn: True),
+    }
+    for name, (make, choose) in makes.items():
+        yield Row(f"{name}, in other words", make, _known(phrasings="held_out"), choose)
 
 
 def _controls() -> Iterator[Row]:

@@ -173,9 +173,12 @@ class Piece:
     def _loop(self) -> None:
         trainer, job = self.trainer, self.job
         began, before, first_step = time.monotonic(), trainer.spent_s, trainer.num_steps
-        sums, num, logged, checked = dict[str, Tensor](), 0, began, began
+        sums, num, logged, checked, falls = dict[str, Tensor](), 0, began, began, False
         while not self.is_told_to_end.is_set() and trainer.spent_s - before < job.piece_s:
             decay = decay_share(before + job.piece_s - trainer.spent_s, job.decay_s, self.recipe.last_rate)
+            if decay < 1.0 and not falls:
+                falls = True
+                self._keep_undecayed()
             for name, value in trainer.step(self.pool.samples, self.feed.next(), decay).items():
                 sums[name] = sums[name] + value if name in sums else value
             num += 1
@@ -212,6 +215,11 @@ class Piece:
         if self.recipe.adapter is None:
             # Whoever goes on with rates up wants the last weights; a piece that decays is an end.
             trainer.save_small(out / "small", averaged=is_better and self.job.decay_s > 0)
+
+    def _keep_undecayed(self) -> None:
+        """A small state to go on from: what has fallen to small rates is an end."""
+        if self.recipe.adapter is None:
+            self.trainer.save_small(self.job.out / "before_decay")
 
     def _keep_state(self) -> None:
         """The exact state, which appears under its name when it is whole."""

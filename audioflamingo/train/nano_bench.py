@@ -71,7 +71,7 @@ def random_plan(shape: Shape, vocab_size: int, placeholder: int, seed: int) -> P
 def _random_picked(num_tokens: int, rng: np.random.Generator, vocab_size: int, placeholder: int) -> Picked:
     words = rng.integers(0, min(vocab_size, placeholder), 2 * WORD_TOKENS)
     ids = np.concatenate([words[:WORD_TOKENS], np.full(num_tokens, placeholder), words[WORD_TOKENS:]])
-    learnt = np.arange(len(ids)) >= len(ids) - WORD_TOKENS // 2
+    learnt = (np.arange(len(ids)) >= len(ids) - WORD_TOKENS // 2).astype(np.uint8)
     made = Conversation(ids.astype(np.uint16), learnt)
     lengths = [min(750, num_tokens - start) * 640 for start in range(0, num_tokens, 750)]
     windows = [(int(rng.integers(0, 1_000)), length) for length in lengths]

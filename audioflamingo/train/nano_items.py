@@ -7,6 +7,7 @@ end are learnt; an item without a clip is a conversation of text alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ LONGEST_CTC_TOKENS = 400  # the CTC head is taught on windows up to 16 s
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 USER, ASSISTANT, END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"
 PLACEHOLDER = "<sound>"
+OPTION = re.compile(r"\([A-H]\) ")
+LETTER_WEIGHT = 5
 CTC_ALPHABET = " abcdefghijklmnopqrstuvwxyz'"  # label 0 is the blank
 
 Samples = npt.NDArray[np.int16]
@@ -80,10 +83,10 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Conversation:
-    """Token ids with expanded placeholders, and whether each is learnt."""
+    """Token ids with expanded placeholders; how much each is learnt: 0 where not, 1, or more where all hangs on it."""
 
     ids: npt.NDArray[np.uint16]
-    learnt: npt.NDArray[np.bool_]
+    learnt: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +125,28 @@ def conversation(asks: Sequence[Ask], num_tokens: Sequence[int], tokenizer: Enco
         num_tokens: audio tokens of each clip.
         tokenizer: encodes texts, special tokens among them.
     """
-    parts: list[tuple[list[int], bool]] = [(tokenizer.encode(SYSTEM), False)]
+    parts: list[tuple[list[int], int]] = [(tokenizer.encode(SYSTEM), 0)]
     (placeholder,) = tokenizer.encode(PLACEHOLDER)
     line = tokenizer.encode("\n")
     for place, ask in enumerate(asks):
-        parts.append((tokenizer.encode(USER), False))
+        parts.append((tokenizer.encode(USER), 0))
         if ask.clip is not None:
-            parts.append(([placeholder] * num_tokens[ask.clip], False))
-        parts.append((tokenizer.encode(f"{ask.question}{END}\n{ASSISTANT}"), False))
-        parts.append((tokenizer.encode(ask.answer + END), True))
+            parts.append(([placeholder] * num_tokens[ask.clip], 0))
+        parts.append((tokenizer.encode(f"{ask.question}{END}\n{ASSISTANT}"), 0))
+        parts += _answer(ask.answer, tokenizer)
         if place + 1 < len(asks):
-            parts.append((line, False))
+            parts.append((line, 0))
     ids = np.concatenate([np.array(part, np.uint16) for part, _ in parts])
-    return Conversation(ids, np.concatenate([np.full(len(part), learnt) for part, learnt in parts]))
+    return Conversation(ids, np.concatenate([np.full(len(part), learnt, np.uint8) for part, learnt in parts]))
+
+
+def _answer(text: str, tokenizer: Encodes) -> list[tuple[list[int], int]]:
+    """The tokens of an answer; the letter of a chosen option, from which the rest follows, counts several times."""
+    ids = tokenizer.encode(text + END)
+    if not OPTION.match(text):
+        return [(ids, 1)]
+    place = len(tokenizer.encode(text[:2]))
+    return [(ids[: place - 1], 1), (ids[place - 1 : place], LETTER_WEIGHT), (ids[place:], 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +176,7 @@ def save_items(items: Sequence[Item], path: Path) -> None:
         "labels": Ragged.of([w.labels for w in windows] or [nothing.reshape(0, 3)], np.int32),
         "ctc": Ragged.of([nothing if w.ctc is None else w.ctc for w in windows] or [nothing], np.uint8),
         "ids": Ragged.of([s.ids for s in sequences], np.uint16),
-        "learnt": Ragged.of([s.learnt for s in sequences], np.bool_),
+        "learnt": Ragged.of([s.learnt for s in sequences], np.uint8),
     }
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, part in parts.items():

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from audioflamingo.world import sounds
 from audioflamingo.world.cast import MOODS, PACES
+from audioflamingo.world.check_music import MUSIC_RULES
 from audioflamingo.world.music.instruments import DRUM_KIT, INSTRUMENTS
 from audioflamingo.world.music.theory import NUM_PITCH_CLASSES, PITCH_CLASSES
 from audioflamingo.world.scenes import Scene
+from audioflamingo.world.skills.every import MUSIC_SKILLS, is_defined
 from audioflamingo.world.timeline import Heard, Timeline
 
 Span = tuple[str, float, float]
@@ -24,6 +27,10 @@ AUDIO_TOKENS_PER_S = 25
 EVENT_NAMES = ("speech", *sorted(sounds.KINDS))
 SLOWEST_BPM, TEMPO_STEP, NUM_TEMPI = 50.0, 1.06, 24
 BEAT_S = 0.06
+MOST_PLACES, MOST_VOICES = 8, 4
+LONGEST_RELATED_S = 30.0  # a window of the encoder: beyond it nothing can be counted
+LEAST_LONGER, LEAST_HIGHER, LEAST_LOUDER_DB, LEAST_STEP_DB = 1.3, 1.2, 8.0, 1.5
+MUSIC_TOLD = tuple(sub for sub in MUSIC_SKILLS if sub.name not in ("lead_instrument", "tempo_bpm", "context"))
 FRAME_NAMES: tuple[str, ...] = (
     *EVENT_NAMES,
     "music", "onset", "offset", "beat", "downbeat",
@@ -37,6 +44,11 @@ FRAME_NAMES: tuple[str, ...] = (
     *(f"key {name} {mode}" for mode in ("major", "minor") for name in PITCH_CLASSES),
     *(f"tempo {step}" for step in range(NUM_TEMPI)),
     *(f"beats {number}" for number in (2, 3, 4)),
+    *(f"nth {place}" for place in range(1, MOST_PLACES + 1)),
+    *(f"again {place}" for place in range(1, MOST_PLACES + 1)),
+    *(f"voice {place}" for place in range(1, MOST_VOICES + 1)),
+    "higher", "lower", "coming", "going", "longest", "loudest",
+    *(f"{sub.name} {value}" for sub in MUSIC_TOLD for value in sub.values),
 )  # fmt: skip
 FRAME_INDEX = {name: index for index, name in enumerate(FRAME_NAMES)}
 
@@ -48,7 +60,10 @@ def tempo_step(tempo_bpm: float) -> int:
 
 def spans_of_timeline(timeline: Timeline) -> list[Span]:
     """All names that can be heard on a timeline, with their times."""
-    return [span for event in timeline.events for span in _spans(event, timeline.duration_s)]
+    found = [span for event in timeline.events for span in _spans(event, timeline.duration_s)]
+    if timeline.duration_s <= LONGEST_RELATED_S:
+        found += _relations([event for event in timeline.front if event.kind != "music"])
+    return found
 
 
 def spans_of_scene(scene: Scene) -> list[Span]:
@@ -57,6 +72,8 @@ def spans_of_scene(scene: Scene) -> list[Span]:
     found: list[Span] = [(event.kind, event.start_s, event.end_s) for event in scene.events]
     found += [span for event in scene.events for span in _edges(event.start_s, event.end_s)]
     found += [(f"sex {event.sex}", event.start_s, event.end_s) for event in scene.events if event.sex]
+    if duration_s <= LONGEST_RELATED_S:
+        found += _places([(event.kind, event.start_s, event.end_s) for event in scene.events])
     return found + ([(scene.background, 0.0, duration_s)] if scene.background else [])
 
 
@@ -69,6 +86,51 @@ def frames_of(spans: list[Span], start_s: float, num_tokens: int) -> list[tuple[
         if first < end:
             found.append((FRAME_INDEX[name], first, end))
     return found
+
+
+def _relations(events: list[Heard]) -> Iterator[Span]:
+    """What each event is to those before it and beside it: what questions of counting and comparing come down to."""
+    yield from _places([(event.kind, event.start_s, event.end_s) for event in events])
+    yield from _voices([event for event in events if event.voice is not None])
+    for before, event in pairwise(events):
+        step_db = event.level_db - before.level_db
+        if event.kind == before.kind != "speech" and abs(step_db) > LEAST_STEP_DB:
+            yield "coming" if step_db > 0 else "going", event.start_s, event.end_s
+    for name, sizes, least in (
+        ("longest", [event.duration_s for event in events], LEAST_LONGER),
+        ("loudest", [10.0 ** (event.level_db / 20.0) for event in events], 10.0 ** (LEAST_LOUDER_DB / 20.0)),
+    ):
+        found = list(zip(events, sizes, strict=True))
+        largest = max(found, key=lambda pair: pair[1], default=None)
+        others = [size for event, size in found if largest and event.kind != largest[0].kind]
+        limit = least * max(others, default=math.inf)
+        yield from ((name, event.start_s, event.end_s) for event, size in found if size > limit)
+
+
+def _places(events: list[Span]) -> Iterator[Span]:
+    """The place of each event among all, and among those of its kind."""
+    counts: dict[str, int] = {}
+    for place, (kind, start_s, end_s) in enumerate(events, 1):
+        counts[kind] = counts.get(kind, 0) + 1
+        if place <= MOST_PLACES:
+            yield f"nth {place}", start_s, end_s
+        if counts[kind] <= MOST_PLACES:
+            yield f"again {counts[kind]}", start_s, end_s
+
+
+def _voices(events: list[Heard]) -> Iterator[Span]:
+    """Who speaks, by the order of their first words, and whether higher or lower than before."""
+    pitches: dict[tuple[str, str], float] = {}
+    for event in events:
+        assert event.voice is not None
+        who, pitch = (event.voice["engine"], event.voice["voice"]), float(event.voice["pitch"])
+        before = pitches.get(who, pitch)
+        pitches[who] = pitch
+        place = list(pitches).index(who) + 1
+        if place <= MOST_VOICES:
+            yield f"voice {place}", event.start_s, event.end_s
+        if max(pitch, before) > LEAST_HIGHER * min(pitch, before):
+            yield "higher" if pitch > before else "lower", event.start_s, event.end_s
 
 
 def _edges(start_s: float, end_s: float) -> Iterator[Span]:
@@ -97,6 +159,9 @@ def _music(piece: Any, start_s: float, end_s: float) -> Iterator[Span]:
     if piece["modulation"]:
         moved = PITCH_CLASSES[(piece["tonic"] + piece["modulation"]) % NUM_PITCH_CLASSES]
         yield f"key {moved} {piece['mode']}", half_s, end_s
+    for sub in MUSIC_TOLD:
+        if is_defined(sub, piece):
+            yield f"{sub.name} {MUSIC_RULES[f'music_{sub.name}'](piece)}", start_s, end_s
     for part in piece["parts"]:
         yield from _part(part, start_s, end_s)
     yield from _beats(piece, start_s, end_s)

@@ -42,10 +42,10 @@ class Shape:
     """
 
     num_frames: int = 51_200
-    num_tokens: int = 40_960
+    num_tokens: int = 57_344
     num_windows: int = 640
     num_sequences: int = 768
-    num_targets: int = 14_336
+    num_targets: int = 20_480
     num_spans: int = 24_576
     longest_tokens: int = 1_280
 
@@ -68,7 +68,7 @@ class Picked:
     labels: Sequence[npt.NDArray[np.int32]]
     ctc: Sequence[npt.NDArray[np.uint8] | None]
     ids: npt.NDArray[np.uint16]
-    learnt: npt.NDArray[np.bool_]
+    learnt: npt.NDArray[np.uint8]
 
 
 @dataclass(eq=False)
@@ -199,12 +199,13 @@ def _decoder(
     lengths = np.array([len(one.ids) for one in picked], np.int64)
     ids = np.concatenate([one.ids for one in picked]).astype(np.int64)
     learnt = np.concatenate([one.learnt for one in picked])
-    is_audio = (ids == placeholder) & ~learnt
+    is_audio = (ids == placeholder) & (learnt == 0)
     owner = np.repeat(np.arange(len(picked)), lengths)
     targets = np.flatnonzero(learnt)
     assert int(np.max(lengths)) <= shape.longest_tokens, f"a conversation of {np.max(lengths)} tokens"
-    per_sequence = np.bincount(owner[targets], minlength=len(picked))
-    weights = 1.0 / np.sqrt(per_sequence[owner[targets]])  # a transcript counts more than a word, not 30 times more
+    answer = np.cumsum(np.diff(targets, prepend=-2) > 1) - 1
+    # A transcript counts more than a word, not 30 times more.
+    weights = learnt[targets] / np.sqrt(np.bincount(answer))[answer]
     wanted = ids[targets]
     disturbed = targets[rng.random(len(targets)) < noise]
     ids[disturbed] = rng.integers(0, vocab_size, len(disturbed))

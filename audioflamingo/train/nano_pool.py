@@ -62,7 +62,7 @@ class Shard:
         self.num_windows = np.diff(windows)
         self.num_spans = np.diff(arrays["labels_offsets"][windows])
         self.num_tokens = np.diff(arrays["ids_offsets"])
-        self.num_learnt = np.add.reduceat(arrays["learnt"].astype(np.int64), arrays["ids_offsets"][:-1])
+        self.num_learnt = np.add.reduceat((arrays["learnt"] > 0).astype(np.int64), arrays["ids_offsets"][:-1])
         sums = np.add.reduceat(arrays["weights"], sequences[:-1])
         self.shares = arrays["weights"] / np.repeat(sums, np.diff(sequences))
 

@@ -30,30 +30,34 @@ from audioflamingo.train.nano_items import (
     windows_of,
 )
 from audioflamingo.train.nano_labels import spans_of_scene, spans_of_timeline
+from audioflamingo.train.nano_words import reworded
 from audioflamingo.train.render import CLEAN_SHARE, scene_of
 from audioflamingo.world import tasks
 from audioflamingo.world.rooms import noise_bed
 from audioflamingo.world.scenes import Dice, Scene, Source
 from audioflamingo.world.skills import SKILLS, make
-from audioflamingo.world.skills.base import Job, Made, Turn
+from audioflamingo.world.skills.base import CHOOSE, EVENT_KINDS, LETTERS, Job, Made, Turn, label
 from audioflamingo.world.skills.every import every_turn
 from audioflamingo.world.text import normalise
 from audioflamingo.world.timeline import Split, Timeline, World
 
 ITEMS_PER_SHARD = 96
 MOST_TOKENS = 16_000
-NUM_CONVERSATIONS = 5
-MOST_TURNS = 4
+NUM_CONVERSATIONS = 6
+FEWEST_TURNS, MOST_TURNS = 3, 8
+OWN_WEIGHT, OWN_SHARE = 0.5, 0.6  # of a skill's own question: asked alone, against all else; among other turns
+NUM_ROUNDS = 3  # of asking everything, each time in other words and about other things
+LOOKUP_SHARE = 0.5
 # How often each is drawn, in parts of all scenes. Transcripts are the hardest, so they are most of the seconds.
 PLAIN_SHARES: dict[str, float] = {
-    "speech": 44.0, "speech_long": 6.0, "speech_over_sound": 5.0, "one_sound": 10.0, "two_sounds": 7.0, "empty": 2.0,
-    "text_only": 1.5,
+    "speech": 26.0, "speech_long": 4.0, "speech_over_sound": 4.0, "one_sound": 7.0, "two_sounds": 5.0, "empty": 2.0,
+    "text_only": 5.0,
 }  # fmt: skip
 SKILL_SHARES: dict[str, float] = {
-    "temporal_order": 2.2, "temporal_attributes": 1.4, "counting": 3.2, "attribute_identification": 0.5,
-    "speaker_attributes": 4.0, "contextual_sound": 0.5, "contextual_speech": 0.8, "information_extraction": 1.2,
-    "general": 0.8, "sound_reasoning": 0.8, "music_knowledge": 2.6, "music_reasoning": 3.6, "speech_in_sound": 0.8,
-    "speech_qa": 0.8, "unanswerable": 0.8, "nothing_there": 0.8, "emotion": 1.4, "think": 2.6, "chat": 1.6,
+    "temporal_order": 4.5, "temporal_attributes": 4.0, "counting": 6.5, "attribute_identification": 1.0,
+    "speaker_attributes": 7.0, "contextual_sound": 1.0, "contextual_speech": 1.2, "information_extraction": 2.0,
+    "general": 1.2, "sound_reasoning": 1.2, "music_knowledge": 3.6, "music_reasoning": 4.6, "speech_in_sound": 1.0,
+    "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 2.4,
     "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.30, "long_order": 0.12,
     "grounding": 0.55, "summary": 0.10, "topic_relation": 0.08, "causal": 0.10, "response": 0.10,
     "emotion_flip": 0.25,
@@ -126,7 +130,7 @@ def _scene_item(scene: Scene, rng: random.Random, tokenizer: Encodes) -> Item:
         if len(chosen) > 1:
             several.append(_asks(chosen))
     total = sum(weights)
-    return _item([hearing], [*single, *((one, 0.2 * total) for one in several)], tokenizer)
+    return _item([hearing], [*single, *((one, 0.2 * total) for one in several)], tokenizer, rng)
 
 
 def _asks(questions: Sequence[tasks.Question]) -> list[Ask]:
@@ -136,7 +140,16 @@ def _asks(questions: Sequence[tasks.Question]) -> list[Ask]:
 def _text_item(rng: random.Random, tokenizer: Encodes) -> Item:
     questions = tasks.text_only_questions()
     picked = rng.choices(questions, [one.weight for one in questions], k=16)
-    return _item([], [([Ask(one.text, one.answer)], 1.0) for one in picked], tokenizer)
+    asks = [_lookup(rng) if rng.random() < LOOKUP_SHARE else Ask(one.text, one.answer) for one in picked]
+    return _item([], [([ask], 1.0) for ask in asks], tokenizer, rng)
+
+
+def _lookup(rng: random.Random) -> Ask:
+    """The letter of an option that is named: half of what a multiple choice asks for, without a sound."""
+    options = [label(kind) for kind in rng.sample(EVENT_KINDS, rng.randint(2, 4))]
+    lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    wanted = rng.randrange(len(options))
+    return Ask("\n".join([f"Which option says {options[wanted]}? {CHOOSE}", *lines]), lines[wanted])
 
 
 def _skill_item(name: str, world: World, seed: tuple[int, ...], rng: random.Random, tokenizer: Encodes) -> Item:
@@ -145,17 +158,22 @@ def _skill_item(name: str, world: World, seed: tuple[int, ...], rng: random.Rand
     if not SKILLS[name].is_long and len(made.clips) == 1 and rng.random() < NOTHING_TO_HEAR_SHARE:
         return _silenced(made, rng, tokenizer)
     hearings = [_hearing(clip) for clip in made.clips]
-    own = [([_ask_of(turn) for turn in turns], 1.0 / len(made.dialogues)) for turns in made.dialogues]
+    own = [([_ask_of(turn) for turn in turns], OWN_WEIGHT / len(made.dialogues)) for turns in made.dialogues]
     if len(made.clips) > 1:
-        return _item(hearings, own, tokenizer)
+        return _item(hearings, own, tokenizer, rng)
     job = Job(world, Dice.of(*seed), rng, rng)
     if name == "think":
-        return _item(hearings, own, tokenizer)
+        return _item(hearings, own, tokenizer, rng)
     conversations = [
         *own,
-        *((one, 1.0 / NUM_CONVERSATIONS) for one in _conversations(made, every_turn(made.clips[0], job), rng)),
+        *((one, 1.0 / NUM_CONVERSATIONS) for one in _conversations(made, _asked(made, job), rng)),
     ]
-    return _item(hearings, conversations, tokenizer)
+    return _item(hearings, conversations, tokenizer, rng)
+
+
+def _asked(made: Made, job: Job) -> list[Turn]:
+    """All that a clip answers, several times."""
+    return [turn for _ in range(NUM_ROUNDS) for turn in every_turn(made.clips[0], job)]
 
 
 def _conversations(made: Made, more: Sequence[Turn], rng: random.Random) -> list[list[Ask]]:
@@ -165,10 +183,11 @@ def _conversations(made: Made, more: Sequence[Turn], rng: random.Random) -> list
     for _ in range(NUM_CONVERSATIONS):
         if not more:
             break
-        turns = rng.sample(list(more), min(len(more), rng.randint(1, MOST_TURNS)))
-        if rng.random() < 0.3:
+        turns = rng.sample(list(more), min(len(more), rng.randint(FEWEST_TURNS, 2 * MOST_TURNS)))
+        if rng.random() < OWN_SHARE:
             turns.insert(rng.randint(0, len(turns)), rng.choice(own))
-        turns = list({(turn.question, turn.rule): turn for turn in turns}.values())
+        # What is asked twice is read off the text; what is asked of too much leaves no room for others.
+        turns = list({(turn.rule, repr(turn.about)): turn for turn in turns}.values())[:MOST_TURNS]
         found.append([Ask(turn.question, turn.answer, None if place else 0) for place, turn in enumerate(turns)])
     return found
 
@@ -181,7 +200,7 @@ def _silenced(made: Made, rng: random.Random, tokenizer: Encodes) -> Item:
     level = 10.0 ** rng.uniform(-1.5, -0.3) / (float(np.abs(noise).max()) + 1e-9)
     turns = [turn for dialogue in made.dialogues for turn in dialogue]
     asks = [([Ask(turn.question, NOISE_ANSWER, 0)], 1.0) for turn in turns]
-    return _item([Hearing(noise * np.float32(level), [], "")], asks, tokenizer)
+    return _item([Hearing(noise * np.float32(level), [], "")], asks, tokenizer, rng)
 
 
 def _hearing(clip: Timeline) -> Hearing:
@@ -193,7 +212,10 @@ def _ask_of(turn: Turn) -> Ask:
     return Ask(turn.question, turn.answer, turn.clip if turn.new_clip else None)
 
 
-def _item(hearings: Sequence[Hearing], conversations: Sequence[tuple[list[Ask], float]], tokenizer: Encodes) -> Item:
+def _item(
+    hearings: Sequence[Hearing], conversations: Sequence[tuple[list[Ask], float]], tokenizer: Encodes,
+    rng: random.Random,
+) -> Item:  # fmt: skip
     windows = [windows_of(hearing) for hearing in hearings]
     num_tokens = [sum(num_audio_tokens(len(window.samples)) for window in clip) for clip in windows]
     sequences: list[Conversation] = []
@@ -201,6 +223,7 @@ def _item(hearings: Sequence[Hearing], conversations: Sequence[tuple[list[Ask], 
     for asks, weight in conversations:
         if hearings and all(ask.clip is None for ask in asks):
             asks = [replace(asks[0], clip=0), *asks[1:]]
+        asks = [replace(ask, question=reworded(ask.question, rng)) for ask in asks]
         made = conversation(asks, num_tokens, tokenizer)
         if len(made.ids) <= MOST_TOKENS:
             sequences.append(made)

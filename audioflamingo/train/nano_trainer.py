@@ -23,7 +23,7 @@ from audioflamingo.train.nano_state import (
     start,
     write_progress,
 )
-from audioflamingo.train.optim import MasterAdamW
+from audioflamingo.train.optim import MasterAdamW, MasterMuon
 
 BASE_NAME = "nano"
 
@@ -65,12 +65,13 @@ class NanoTrainer:
 
     def _optimiser(self) -> MasterAdamW:
         groups: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": []}
-        if self.recipe.adapter is None:
-            groups["encoder"] = [*self.model.encoder.parameters(), *self.heads.parameters()]
-            groups["decoder"] = [*self.model.projector.parameters(), *self.model.decoder.parameters()]
-        else:
+        if self.recipe.adapter is not None:
             groups["decoder"] = [p for p in self.model.parameters() if p.requires_grad]
-        return MasterAdamW({name: group for name, group in groups.items() if group})
+            return MasterAdamW({"decoder": groups["decoder"]})
+        groups["encoder"] = [*self.model.encoder.parameters(), *self.heads.parameters()]
+        groups["decoder"] = [*self.model.projector.parameters(), *self.model.decoder.parameters()]
+        layers = [*self.model.encoder.layers.parameters(), *self.model.decoder.layers.parameters()]
+        return MasterMuon(groups, [p for p in layers if p.ndim == 2])
 
     def _to_bf16(self) -> None:
         """Weights that the masters stand behind; adapters stay fp32."""

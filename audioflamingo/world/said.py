@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from audioflamingo.world.patterns import PATTERNS
 from audioflamingo.world.text import finish, normalise, stable_hash
 
 TEST_ONE_IN = 8
@@ -38,66 +39,6 @@ WORDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Pattern:
-    """A kind of statement.
-
-    Attributes:
-        topic: what it is about.
-        text: with slots of `WORDS`.
-        asks: question for the word in a slot, phrasings the last of which is held out; other slots may be filled in.
-    """
-
-    topic: str
-    text: str
-    asks: dict[str, tuple[str, ...]]
-
-
-PATTERNS: tuple[Pattern, ...] = (
-    Pattern("travel", "{who} takes the train to {city} on {day}.", {
-        "city": ("Where does {who} go by train?", "What is the destination of {who}?"),
-        "day": ("On which day does {who} take the train?", "When does {who} travel by train?")}),
-    Pattern("travel", "The flight to {city} leaves at {time} on {day}.", {
-        "time": ("At what time does the flight to {city} leave?", "What is the departure of the flight to {city}?"),
-        "city": ("Where does the flight go?", "What is the destination of the flight?")}),
-    Pattern("cooking", "For dinner {who} will cook {food} for {number} guests.", {
-        "food": ("What will {who} cook?", "Which dish does {who} prepare?"),
-        "number": ("How many guests does {who} cook for?", "For how many people is {who} cooking?")}),
-    Pattern("cooking", "{who} burned the {food} in the oven again.", {
-        "food": ("What did {who} burn?", "Which food was burned by {who}?")}),
-    Pattern("work", "The meeting with {who} is at {time} on {day}.", {
-        "who": ("Who is the meeting with?", "With whom is the meeting?"),
-        "time": ("At what time is the meeting with {who}?", "When does the meeting with {who} begin?"),
-        "day": ("On which day is the meeting with {who}?", "Which weekday is the meeting with {who}?")}),
-    Pattern("work", "{who} has to write {number} reports before {day}.", {
-        "number": ("How many reports must {who} write?", "What number of reports does {who} have to write?"),
-        "day": ("Before which day must {who} write the reports?", "What is the deadline of {who}?")}),
-    Pattern("weather", "On {day} we expect {sky} in {city}.", {
-        "sky": ("What weather is expected in {city}?", "What is the forecast for {city}?"),
-        "city": ("For which city is the weather told?", "Which city does the forecast mention?")}),
-    Pattern("sport", "{who} plays {sport} every {day}.", {
-        "sport": ("What does {who} play?", "Which sport does {who} do?"),
-        "day": ("On which day does {who} play?", "When does {who} do sport?")}),
-    Pattern("sport", "The {colour} team won the {sport} match by {number} points.", {
-        "colour": ("Which team won the {sport} match?", "What is the colour of the team that won at {sport}?"),
-        "number": ("By how many points was the {sport} match won?", "What was the margin in the {sport} match?")}),
-    Pattern("music", "{who} practises the {instrument} for {number} hours a day.", {
-        "instrument": ("Which instrument does {who} practise?", "What does {who} learn to play?"),
-        "number": ("How many hours does {who} practise?", "For how long does {who} practise each day?")}),
-    Pattern("gardening", "{who} planted {number} rows of {plant} last {day}.", {
-        "plant": ("What did {who} plant?", "What grows in the rows of {who}?"),
-        "number": ("How many rows did {who} plant?", "What number of rows was planted by {who}?")}),
-    Pattern("school", "The {subject} lesson of {who} starts at {time}.", {
-        "subject": ("Which lesson does {who} have?", "What subject is taught to {who}?"),
-        "time": ("When does the lesson of {who} start?", "At what time does the teaching of {who} begin?")}),
-    Pattern("household", "{who} left the {colour} {thing} in the {place}.", {
-        "thing": ("What did {who} leave somewhere?", "Which object was left by {who}?"),
-        "colour": ("Which colour is the thing that {who} left?", "What colour has the object of {who}?"),
-        "place": ("Where did {who} leave the {thing}?", "In which place is the {thing} of {who}?")}),
-    Pattern("shopping", "{who} bought {number} {colour} chairs at the {place} shop.", {
-        "number": ("How many chairs did {who} buy?", "What number of chairs was bought by {who}?"),
-        "colour": ("Which colour are the chairs of {who}?", "What colour did {who} choose for the chairs?")}),
-)  # fmt: skip
 TOPICS = tuple(sorted({pattern.topic for pattern in PATTERNS}))
 
 CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (

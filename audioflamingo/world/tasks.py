@@ -19,6 +19,13 @@ TRANSCRIBE = (
     "What is said?",
     "What does the speaker say?",
     "Write down what you hear being said.",
+    "What are the words of the speaker?",
+    "What words are spoken here?",
+    "Which words can you make out?",
+    "Tell me what is said.",
+    "Give the words that you hear.",
+    "Please transcribe the speech.",
+    "Transcript?",
     "What are the words that are spoken?",
 )
 IDENTIFY = (
@@ -32,6 +39,10 @@ IDENTIFY = (
     "What is happening?",
     "What is it?",
     "What is heard?",
+    "What is going on?",
+    "Identify the sound.",
+    "Tell me which sounds are in this recording.",
+    "Please name what you hear.",
     "What is going on in this recording?",
 )
 CAPTION = (
@@ -42,6 +53,12 @@ CAPTION = (
     "Caption this sound.",
     "What happens in this recording?",
     "What do you hear? Answer in a sentence.",
+    "Describe this recording.",
+    "Tell me about the scene.",
+    "Tell me in a sentence what you hear.",
+    "Write a caption.",
+    "Say in a sentence what happens.",
+    "Caption?",
     "Tell me about this recording.",
 )
 FIRST = (
@@ -49,6 +66,14 @@ FIRST = (
     "What do you hear first?",
     "Which sound came first?",
     "What is the first sound?",
+    "What is heard at the beginning?",
+    "Which sound is at the start?",
+    "Name the first sound.",
+    "Name the sound at the beginning.",
+    "Tell me the first sound.",
+    "Identify the sound that comes first.",
+    "Please name the sound that is first.",
+    "Sound at the beginning?",
     "Name the sound that is heard at the beginning.",
 )
 LAST = (
@@ -56,39 +81,110 @@ LAST = (
     "What do you hear last?",
     "Which sound came last?",
     "What is the last sound?",
+    "What is heard at the end?",
+    "Which sound is it that comes at the end?",
+    "Name the last sound.",
+    "Name the sound at the end.",
+    "Tell me the last sound.",
+    "Identify the sound that comes last.",
+    "Please name the sound that is last.",
+    "Sound at the end?",
     "Name the sound that is heard at the end.",
 )
 WHICH_FIRST = (
     "Which came first, {a} or {b}?",
     "Which comes first: {a} or {b}?",
     "What do you hear first, {a} or {b}?",
+    "Which is heard first: {a} or {b}?",
+    "Which was first, {a} or {b}?",
+    "Did {a} or {b} come first?",
+    "Is {a} or {b} the first sound?",
+    "Name the one that comes first: {a} or {b}.",
+    "Tell me which is first, {a} or {b}.",
+    "Please say whether {a} or {b} came first.",
+    "First: {a} or {b}?",
     "Is {a} or {b} heard first?",
 )
 PRESENT = (
     "Is there {a}?",
     "Do you hear {a}?",
     "Can you hear {a}?",
+    "Can {a} be heard?",
+    "Is {a} heard here?",
+    "Is {a} there?",
+    "Did you hear {a}?",
+    "Is there {a} in this recording?",
+    "Tell me if you hear {a}.",
+    "Say whether there is {a}.",
+    "Please tell me if there is {a}.",
+    "Any {a}?",
     "Can {a} be heard here?",
 )
 CHOICE = (
     "Which sound is this? Choose the correct option from the following options:",
     "What do you hear? Choose the correct option from the following options:",
+    "What can be heard? Choose the correct option from the following options:",
+    "Which of these sounds is it?",
+    "Which of these do you hear?",
+    "Choose the sound that you hear:",
+    "Choose the right sound:",
+    "Choose what can be heard from this list:",
+    "Pick the sound that is heard:",
+    "Select the correct sound:",
+    "Please choose the option that you hear:",
+    "Tell me which of the following it is:",
     "Choose the sound that can be heard:",
 )
-SPEECH_PRESENT = ("Is anyone speaking?", "Does somebody speak?", "Do you hear speech?", "Is there a voice?")
+SPEECH_PRESENT = (
+    "Is anyone speaking?",
+    "Does somebody speak?",
+    "Do you hear speech?",
+    "Is there any speech?",
+    "Is somebody talking?",
+    "Do you hear a voice?",
+    "Is a voice heard?",
+    "Can you hear anyone talk?",
+    "Does anyone say something?",
+    "Tell me whether there is speech.",
+    "Please say if anyone speaks.",
+    "Any speech?",
+    "Is there a voice?",
+)
 SPEAKER_SEX = (
     "Is it a man or a woman?",
     "Is the speaker a man or a woman?",
     "Who is speaking, a man or a woman?",
+    "Who speaks here, a woman or a man?",
+    "Does a man or a woman talk?",
+    "Do you hear a man speak or a woman?",
+    "Is this the voice of a man or of a woman?",
+    "Is the voice male or female?",
+    "Tell me if the speaker is a man or a woman.",
+    "Say who is speaking: a man or a woman.",
+    "Please tell whether it is a woman or a man.",
+    "Male or female?",
     "Does a woman or a man speak?",
 )
 BACKGROUND = (
     "What do you hear in the background?",
     "Which sound is in the background?",
+    "What is behind the speech?",
+    "What sound goes on behind the voice?",
+    "Which sound is behind the speech?",
+    "What goes on in the background?",
+    "What else is heard besides the speech?",
+    "Name the sound behind the speech.",
+    "Tell me what is in the background.",
+    "Identify the sound in the background.",
+    "Please say what you hear behind the voice.",
+    "Sound in the background?",
     "What goes on behind the speech?",
 )
-WITHOUT_AUDIO = (*IDENTIFY, *TRANSCRIBE, *CAPTION, *FIRST, *SPEECH_PRESENT)
+WITHOUT_AUDIO = tuple(
+    text for phrasings in (IDENTIFY, TRANSCRIBE, CAPTION, FIRST, SPEECH_PRESENT) for text in phrasings[:-1]
+)
 GREETING = ("Hello!", "Hi.", "Hello, who are you?", "Who are you?", "What can you do?", "Good morning.", "Help.")
+GREETING_WEIGHT = 7.0  # so that greetings are two fifths of what is asked without a sound
 
 NO_SPEECH = "There is no speech."
 NOISE = "Nothing recognisable, only noise."
@@ -136,7 +232,7 @@ def questions(scene: Scene, rng: random.Random, *, held_out_phrasings: bool = Fa
 def text_only_questions() -> list[Question]:
     """Questions without any sound: asked about one, the model says that there is none."""
     asked = [Question("without_audio", text, NO_AUDIO) for text in WITHOUT_AUDIO]
-    return asked + [Question("greeting", text, I_AM, weight=4.0) for text in GREETING]
+    return asked + [Question("greeting", text, I_AM, weight=GREETING_WEIGHT) for text in GREETING]
 
 
 def transcribe(scene: Scene, phrasing: Phrasing) -> Iterator[Question]:

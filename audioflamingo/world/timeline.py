@@ -58,6 +58,7 @@ class World:
         exact: the same samples from the same seed; training gives that up for speed.
         shortest_s: of the scenes of long tasks.
         soundfont_share: of the music that goes through soundfonts, where there are any.
+        phrasings: of the questions: those of the split's side, or always those of one side.
     """
 
     split: Split = "train"
@@ -69,6 +70,7 @@ class World:
     exact: bool = True
     shortest_s: float = 30.0
     soundfont_share: float = 0.5
+    phrasings: Literal["split", "train", "held_out"] = "split"
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -95,7 +97,7 @@ class World:
     @property
     def held_out_phrasings(self) -> bool:
         """Whether questions use the phrasings that training never uses."""
-        return self.split != "train"
+        return self.split != "train" if self.phrasings == "split" else self.phrasings == "held_out"
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,82 @@ from audioflamingo.world.skills.base import (
 )
 from audioflamingo.world.timeline import Timeline
 
-WHAT = ("What is in this clip?", "Describe this sound.", "And this one?", "What do you hear?", "What is it?",
-        "Report what this one contains.")  # fmt: skip
-WHICH_CLIP = ("In which of the clips so far is there {a}?", "Which clip has {a}?",
-              "Point to the clip that contains {a}.")  # fmt: skip
-AGAIN = ("What came first in the {nth} clip?", "Going back to the {nth} clip: with what does it begin?",
-         "Remind me of the first thing in the {nth} clip.")  # fmt: skip
-LONGER = ("Which is longer, the {nth} clip or this one?", "Does the {nth} clip last longer than this one?",
-          "Compare the durations of the {nth} clip and this one.")  # fmt: skip
-HOW_MANY = ("How many clips did I send so far?", "How many sounds have you got until now?", "Count my clips.")
+WHAT = (
+    "What is in this clip?",
+    "Describe this sound.",
+    "And this one?",
+    "What do you hear?",
+    "What is it?",
+    "What does this one contain?",
+    "What is in this one?",
+    "Which sounds does this clip contain?",
+    "Name what is in this clip.",
+    "Tell me what this clip contains.",
+    "Report what you hear in this one.",
+    "Please identify what is in the clip.",
+    "Here is another one: what is it?",
+    "Report what this one contains.",
+)
+WHICH_CLIP = (
+    "In which of the clips so far is there {a}?",
+    "Which clip has {a}?",
+    "Which clip contains {a}?",
+    "In which clip did you hear {a}?",
+    "Where was {a}, in which clip?",
+    "Which of my clips has {a} in it?",
+    "Name the clip with {a}.",
+    "Tell me which clip contains {a}.",
+    "Point to the one with {a}.",
+    "Identify the clip that has {a}.",
+    "Please say in which clip {a} is heard.",
+    "Clip with {a}?",
+    "Point to the clip that contains {a}.",
+)
+AGAIN = (
+    "What came first in the {nth} clip?",
+    "Going back to the {nth} clip: with what does it begin?",
+    "What was the first thing in the {nth} clip?",
+    "In the {nth} clip, what do you hear first?",
+    "How did the {nth} clip begin: with which sound?",
+    "With what does the {nth} clip start?",
+    "Remind me what came first in the {nth} clip.",
+    "Remind me how the {nth} clip began.",
+    "Name the first thing you heard in the {nth} clip.",
+    "Tell me what the {nth} clip starts with.",
+    "Please go back to the {nth} clip and name what comes first.",
+    "First thing in the {nth} clip?",
+    "Remind me of the first thing in the {nth} clip.",
+)
+LONGER = (
+    "Which is longer, the {nth} clip or this one?",
+    "Does the {nth} clip last longer than this one?",
+    "Which has the longer duration, the {nth} clip or this one?",
+    "Is the {nth} clip longer or shorter than this one?",
+    "Of the {nth} clip and this one, which lasts longer?",
+    "Which of the two durations is longer, that of the {nth} clip or of this one?",
+    "Compare the {nth} clip with this one: which is longer?",
+    "Compare durations: is the {nth} clip the longer one, or this?",
+    "Tell me which is longer, this clip or the {nth}.",
+    "Name the longer one: the {nth} clip or this.",
+    "Please say whether the {nth} clip or this one lasts longer.",
+    "Longer one: the {nth} clip or this?",
+    "Compare the durations of the {nth} clip and this one.",
+)
+HOW_MANY = (
+    "How many clips did I send so far?",
+    "How many sounds have you got until now?",
+    "How many clips have you heard so far?",
+    "How many clips are there by now?",
+    "How many of my clips do you have?",
+    "What is the number of clips so far?",
+    "Count the clips that I sent.",
+    "Count the clips up to now.",
+    "Tell me how many clips I gave you.",
+    "Give the number of my clips.",
+    "Please count all clips so far.",
+    "Number of clips until now?",
+    "Count my clips.",
+)
 FEWEST, MOST_CLIPS, MOST_TURNS = 2, 8, 10
 LEAST_DIFFERENCE_S = 0.5
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from audioflamingo.world.check_music import MUSIC_RULES
-from audioflamingo.world.said import PATTERNS, WORDS, question_about
-from audioflamingo.world.skills import long, music, sounds, speech, whole
+from audioflamingo.world.patterns import PATTERNS
+from audioflamingo.world.said import WORDS, question_about
+from audioflamingo.world.skills import long, music, sounds, whole
 from audioflamingo.world.skills.base import (
     EVENT_KINDS,
     ORDINALS,
@@ -26,6 +27,21 @@ from audioflamingo.world.skills.base import (
     yes_no,
 )
 from audioflamingo.world.skills.music import SubSkill
+from audioflamingo.world.skills.phrasings import (
+    AFTER,
+    BACKGROUND,
+    BEFORE,
+    BEHIND,
+    EARLIER,
+    FIRST,
+    KINDS_OF_SOUND,
+    LAST,
+    LONGEST,
+    NTH,
+    PRESENT,
+    WHAT,
+)
+from audioflamingo.world.skills.phrasings_speech import HOW_MANY_TURNS, HOW_MANY_VOICES, SAID, SEX
 from audioflamingo.world.text import normalise
 from audioflamingo.world.timeline import Heard, Timeline
 
@@ -33,6 +49,7 @@ MOST_EVENTS_NAMED, MOST_EVENTS_COUNTED = 6, 10
 MOST_WORDS = 60
 LONGEST_TRANSCRIPT_S = 30.0
 LEAST_RATIO = 1.5
+MUSIC_SKILLS = (*music.KNOWLEDGE, *music.REASONING)
 MUSIC_ALONE = ("style", "context", "lead_instrument", "lead_family", "num_parts", "texture", "mode")
 
 
@@ -62,7 +79,7 @@ def _order(timeline: Timeline, job: Job) -> Iterator[Turn]:
     if not 2 <= len(events) <= len(ORDINALS) or any(e.kind in ("speech", "music") for e in events):
         return
     pool = sorted({label(event.kind) for event in events})
-    forms = ((sounds.FIRST, 0), (sounds.LAST, len(events) - 1), (sounds.NTH, job.asking.randrange(len(events))))
+    forms = ((FIRST, 0), (LAST, len(events) - 1), (NTH, job.asking.randrange(len(events))))
     for phrasings, place in forms:
         if place < len(events):
             question = job.phrasing.of(phrasings, nth=ORDINALS[place])
@@ -73,18 +90,18 @@ def _order(timeline: Timeline, job: Job) -> Iterator[Turn]:
         return
     a, b = job.asking.sample(alone, 2)
     first = min(a, b, key=lambda event: event.start_s)
-    question = job.phrasing.of(sounds.EARLIER, a=label(a.kind), b=label(b.kind))
+    question = job.phrasing.of(EARLIER, a=label(a.kind), b=label(b.kind))
     yield Turn(question, sentence(label(first.kind)), "earlier", {"kinds": [a.kind, b.kind]}, first.kind)
     yield from _beside(events, alone, job)
     if max(a.duration_s, b.duration_s) > LEAST_RATIO * min(a.duration_s, b.duration_s):
         longer = max(a, b, key=lambda event: event.duration_s)
-        question = job.phrasing.of(sounds.LONGEST, a=label(a.kind), b=label(b.kind))
+        question = job.phrasing.of(LONGEST, a=label(a.kind), b=label(b.kind))
         yield Turn(question, sentence(label(longer.kind)), "longest", {"kinds": [a.kind, b.kind]}, longer.kind)
 
 
 def _beside(events: tuple[Heard, ...], alone: list[Heard], job: Job) -> Iterator[Turn]:
     """What comes right after and right before."""
-    for phrasings, step, rule in ((sounds.AFTER, 1, "after"), (sounds.BEFORE, -1, "before")):
+    for phrasings, step, rule in ((AFTER, 1, "after"), (BEFORE, -1, "before")):
         middle = job.asking.choice(alone)
         place = events.index(middle) + step
         if 0 <= place < len(events):
@@ -95,18 +112,27 @@ def _beside(events: tuple[Heard, ...], alone: list[Heard], job: Job) -> Iterator
 
 def _numbers(timeline: Timeline, job: Job) -> Iterator[Turn]:
     names = [event.kind for event in timeline.front if event.kind not in ("speech", "music")]
-    absent = job.asking.choice([kind for kind in EVENT_KINDS if kind not in {e.kind for e in timeline.events}])
+    absent = _absent(timeline, job)
     if names and len(names) <= MOST_EVENTS_COUNTED:
         kind = job.asking.choice(sorted(set(names)))
         yield sounds.count_turn(job, kind, names.count(kind))
-        if job.asking.random() < 0.2:
+        if absent and job.asking.random() < 0.2:
             yield sounds.count_turn(job, absent, 0)
         if len(names) == len(timeline.events):
             truth = Truth("num_kinds", {}, len(set(names)))
-            yield ask(job, job.phrasing.of(sounds.KINDS_OF_SOUND), number_word(truth.value), truth)
-    kind = job.asking.choice(sorted(set(names))) if names and job.asking.random() < 0.5 else absent
-    question = job.phrasing.of(sounds.PRESENT, a=label(kind))
-    yield yes_no(job, question, kind in names, "present", {"kind": kind})
+            yield ask(job, job.phrasing.of(KINDS_OF_SOUND), number_word(truth.value), truth)
+    asked = job.asking.choice(sorted(set(names))) if names and job.asking.random() < 0.5 else absent
+    if asked is None:
+        return
+    question = job.phrasing.of(PRESENT, a=label(asked))
+    yield yes_no(job, question, asked in names, "present", {"kind": asked})
+
+
+def _absent(timeline: Timeline, job: Job) -> str | None:
+    """A kind that is not heard; None in a long scene where all are."""
+    there = {event.kind for event in timeline.events}
+    kinds = [kind for kind in EVENT_KINDS if kind not in there]
+    return job.asking.choice(kinds) if kinds else None
 
 
 def _times(timeline: Timeline, job: Job) -> Iterator[Turn]:
@@ -122,11 +148,8 @@ def _times(timeline: Timeline, job: Job) -> Iterator[Turn]:
 def _behind(timeline: Timeline, job: Job) -> Iterator[Turn]:
     back = [event for event in timeline.events if event.layer == "back"]
     if len(back) == 1 and back[0].kind != "music":
-        question = job.phrasing.of(speech.BEHIND if any(e.kind == "speech" for e in timeline.front) else BACKGROUND)
+        question = job.phrasing.of(BEHIND if any(e.kind == "speech" for e in timeline.front) else BACKGROUND)
         yield Turn(question, sentence(label(back[0].kind)), "background", {}, back[0].kind)
-
-
-BACKGROUND = ("What is heard in the background?", "Which sound goes on all the time?", "Name the background.")
 
 
 def _voices(timeline: Timeline, job: Job) -> Iterator[Turn]:
@@ -139,20 +162,20 @@ def _voices(timeline: Timeline, job: Job) -> Iterator[Turn]:
         right = person(said[0])
         options = ["a man", "a woman"]
         truth = Truth("sex", {}, sexes.pop())
-        yield ask(job, job.phrasing.of(speech.SEX), right, truth, pool=options, keep=options)
+        yield ask(job, job.phrasing.of(SEX), right, truth, pool=options, keep=options)
     if num <= 4:
         truth = Truth("num_voices", {}, num)
-        yield ask(job, job.phrasing.of(speech.HOW_MANY_VOICES), number_word(num), truth)
+        yield ask(job, job.phrasing.of(HOW_MANY_VOICES), number_word(num), truth)
     if len(said) <= MOST_EVENTS_NAMED:
         truth = Truth("num_sentences", {}, len(said))
-        yield ask(job, job.phrasing.of(speech.HOW_MANY_TURNS), number_word(len(said)), truth)
+        yield ask(job, job.phrasing.of(HOW_MANY_TURNS), number_word(len(said)), truth)
 
 
 def _words(timeline: Timeline, job: Job) -> Iterator[Turn]:
     said = [normalise(event.text or "") for event in timeline.front if event.kind == "speech"]
     words = " ".join(said)
     if said and timeline.duration_s <= LONGEST_TRANSCRIPT_S and len(words.split()) <= MOST_WORDS:
-        phrasings = job.asking.choice((speech.SAID, whole.TRANSCRIBE))
+        phrasings = job.asking.choice((SAID, whole.TRANSCRIBE))
         yield Turn(job.phrasing.of(phrasings), words, "transcript", {}, words)
 
 
@@ -175,15 +198,15 @@ def _music(timeline: Timeline, job: Job) -> Iterator[Turn]:
         return
     piece = pieces[0]
     alone = len(timeline.events) == 1
-    for sub in (*music.KNOWLEDGE, *music.REASONING):
-        if (alone or sub.name in MUSIC_ALONE) and _is_defined(sub, piece):
+    for sub in MUSIC_SKILLS:
+        if (alone or sub.name in MUSIC_ALONE) and is_defined(sub, piece):
             value = MUSIC_RULES[f"music_{sub.name}"](piece)
             pool = sorted({sub.words(one) for one in sub.values}) if sub.has_options else ()
             truth = Truth(f"music_{sub.name}", {}, value)
             yield ask(job, job.phrasing.of(sub.phrasings), sub.words(value), truth, pool=pool)
 
 
-def _is_defined(sub: SubSkill, piece: Mapping[str, Any]) -> bool:
+def is_defined(sub: SubSkill, piece: Mapping[str, Any]) -> bool:
     """Whether a piece has one clear value of this, among those that are asked for."""
     style, roles = piece["style"], {part["role"] for part in piece["parts"]}
     if sub.name in ("contour", "articulation") and style != "solo":
@@ -209,7 +232,7 @@ def _all(timeline: Timeline, job: Job) -> Iterator[Turn]:
     if not kinds or len(kinds) > MOST_EVENTS_NAMED:
         return
     if len(kinds) == len(timeline.events):
-        yield Turn(job.phrasing.of(sounds.WHAT), _named(timeline.front), "heard", {}, kinds)
+        yield Turn(job.phrasing.of(WHAT), _named(timeline.front), "heard", {}, kinds)
     if timeline.duration_s <= LONGEST_TRANSCRIPT_S:
         value = [event.kind for event in timeline.events]
         yield Turn(job.phrasing.of(whole.CAPTION), whole.described(timeline), "caption", {}, value)

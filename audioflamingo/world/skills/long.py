@@ -18,18 +18,110 @@ from audioflamingo.world.skills.base import (
 from audioflamingo.world.skills.speech import fact_turn, filled, twin
 from audioflamingo.world.timeline import Heard, Stage, draw_duration_s
 
-WHEN = ("When is {a} heard?", "At what time does {a} occur?", "Locate {a} in time.")
-AT_TIME = ("Which sound is heard at {t}?", "What happens at {t}?", "Name the sound that occurs at {t}.")
-SUMMARY = ("Summarise the recording.", "What is this recording about? Summarise it.",
-           "Give a short account of the whole recording.")  # fmt: skip
-SAME_TOPIC = ("Do both people talk about the same topic?", "Is the topic of the two speakers the same?",
-              "Do the speakers share one subject?")  # fmt: skip
-CHANGE = ("How does the topic change?", "From which topic to which does the talk go?", "Trace the change of subject.")
-ORDER = ("In which order are the topics talked about?", "What is the order of the topics?",
-         "Arrange the subjects as they come up.")  # fmt: skip
-WHY = ("Why was it that {effect}?", "What is the reason that {effect}?", "Give the cause: {effect}.")
-RESPONSE = ("What is the answer about {about}?", "How is the question about {about} answered?",
-            "Report the reply about {about}.")  # fmt: skip
+WHEN = (
+    "When is {a} heard?",
+    "At what time does {a} occur?",
+    "From when to when is {a} heard?",
+    "At what time do you hear {a}?",
+    "Between which times is there {a}?",
+    "In which seconds does {a} occur?",
+    "Locate {a} in the recording.",
+    "Give the time of {a}.",
+    "Tell me when {a} starts and ends.",
+    "Name the time at which {a} is heard.",
+    "Please say when {a} happens.",
+    "Time of {a}?",
+    "Locate {a} in time.",
+)
+AT_TIME = (
+    "Which sound is heard at {t}?",
+    "What happens at {t}?",
+    "What sound occurs at {t}?",
+    "What do you hear at {t}?",
+    "Which sound is there at {t}?",
+    "What is to be heard at {t}?",
+    "Name the sound at {t}.",
+    "Tell me what is heard at {t}.",
+    "Identify the sound that you hear at {t}.",
+    "Please say which sound occurs at {t}.",
+    "At {t}, which sound is it?",
+    "Sound at {t}?",
+    "Name the sound that occurs at {t}.",
+)
+SUMMARY = (
+    "Summarise the recording.",
+    "What is this recording about? Summarise it.",
+    "Who talks about what? Summarise.",
+    "What is the short version of this recording?",
+    "Give a summary of the whole recording.",
+    "Give a short summary.",
+    "Give an account of who talks about what.",
+    "Sum up the recording.",
+    "Tell me in short what goes on, from beginning to end.",
+    "Please summarise all of it.",
+    "Summary of the recording?",
+    "Say in short who talks about which topics.",
+    "Give a short account of the whole recording.",
+)
+SAME_TOPIC = (
+    "Do both people talk about the same topic?",
+    "Is the topic of the two speakers the same?",
+    "Do the two speakers share a topic?",
+    "Do both speakers talk about one subject?",
+    "Is it one and the same subject for both?",
+    "Are the two people on the same topic?",
+    "Tell me whether the two talk about the same subject.",
+    "Say whether both speakers have the same topic.",
+    "Please check if the speakers share the same subject.",
+    "Same topic for both?",
+    "Does the second speaker keep to the topic of the first?",
+    "Do the speakers share one subject?",
+)
+ORDER = (
+    "In which order are the topics talked about?",
+    "What is the order of the topics?",
+    "Which subjects come up, and in which order?",
+    "Which topic comes first, which second and which third?",
+    "In what order do the subjects come up?",
+    "Arrange the topics in their order.",
+    "List the topics as they are talked about.",
+    "Tell me the order of the subjects.",
+    "Name the topics from the first to the last.",
+    "Give the topics in order.",
+    "Please list the subjects one after the other.",
+    "Order of the topics?",
+    "Arrange the subjects as they come up.",
+)
+WHY = (
+    "Why was it that {effect}?",
+    "What is the reason that {effect}?",
+    "Why is it said that {effect}?",
+    "What is the cause of this: {effect}?",
+    "How did it come about that {effect}?",
+    "What led to this: {effect}?",
+    "Give the reason: why was it that {effect}?",
+    "Tell me why {effect}.",
+    "Explain why {effect}.",
+    "Name the cause of this: {effect}.",
+    "Please say for what reason {effect}.",
+    "What explains that {effect}?",
+    "Give the cause: {effect}.",
+)
+RESPONSE = (
+    "What is the answer about {about}?",
+    "How is the question about {about} answered?",
+    "What is the reply to the question about {about}?",
+    "What does the other person answer about {about}?",
+    "What do they reply when asked about {about}?",
+    "What is said in reply about {about}?",
+    "Report the answer about {about}.",
+    "Report what is answered about {about}.",
+    "Tell me the reply about {about}.",
+    "Give the answer to the question about {about}.",
+    "Please say how they answer about {about}.",
+    "Reply about {about}?",
+    "Report the reply about {about}.",
+)
 SHORTEST_S = 30.0
 LEAST_GAP_S, MOST_GAP_S = 0.4, 5.0
 

@@ -11,6 +11,7 @@ from audioflamingo.world.music.instruments import INSTRUMENTS, MELODIC, family_o
 from audioflamingo.world.music.score import Facts
 from audioflamingo.world.music.theory import chord_name, key_name
 from audioflamingo.world.skills.base import Job, Made, Truth, ask, number_word
+from audioflamingo.world.skills.phrasings_music import MUSIC
 
 TEMPI = {"slow": (56, 70), "moderate": (92, 108), "fast": (150, 176)}
 METRES = {2: "two", 3: "three", 4: "four"}
@@ -61,113 +62,87 @@ def _tempo(value: str) -> dict[str, Any]:
 
 KNOWLEDGE = (
     SubSkill(
-        "lead_instrument",
-        ("Which instrument plays the melody?", "What is the lead instrument?",
-         "Name the instrument that carries the tune."),
+        "lead_instrument", MUSIC["lead_instrument"],
         MELODIC, lambda value: {"instruments": {"melody": value}},
         lambda value: f"a {value}" if value[0] != "o" else "an organ",
     ),
     SubSkill(
-        "lead_family",
-        ("To which family does the melody's instrument belong?", "What kind of instrument plays the melody?",
-         "Classify the lead instrument."),
+        "lead_family", MUSIC["lead_family"],
         sorted({INSTRUMENTS[name].family for name in MELODIC}),
         lambda value: {"instruments": {"melody": next(name for name in MELODIC if family_of(name) == value)}},
     ),
     SubSkill(
-        "beats_per_bar",
-        ("How many beats does a bar have?", "What is the metre: how many beats to the bar?",
-         "Count the beats of one bar."),
+        "beats_per_bar", MUSIC["beats_per_bar"],
         (3, 4), lambda value: {"style": METRE_STYLES[value], "beats_per_bar": value}, lambda value: METRES[value],
     ),
     SubSkill(
-        "contour",
-        ("What shape does the melody have?", "How does the melody move over the whole piece?",
-         "Describe the contour of the tune."),
+        "contour", MUSIC["contour"],
         CONTOURS, lambda value: {"style": "solo", "contour": value},
         lambda value: {"rising": "it rises", "falling": "it falls", "arch": "it rises and then falls",
                        "wave": "it goes up and down in waves"}[value],
     ),
     SubSkill(
-        "dynamics",
-        ("How does the loudness develop?", "What are the dynamics of the piece?", "Describe how the volume evolves."),
+        "dynamics", MUSIC["dynamics"],
         DYNAMICS[2:], lambda value: {"dynamics": value},
     ),
     SubSkill(
-        "mode",
-        ("Is the piece in major or minor?", "Is the key major or minor?", "Name the mode of the key: major or minor."),
+        "mode", MUSIC["mode"],
         ("major", "minor"), lambda value: {"style": "waltz", "mode": value},
     ),
     SubSkill(
-        "articulation",
-        ("Are the notes of the melody short or connected?", "How is the melody articulated?",
-         "Legato or staccato: which one is it?"),
+        "articulation", MUSIC["articulation"],
         ("legato", "staccato"), lambda value: {"style": "solo", "articulation": value},
     ),
     SubSkill(
-        "texture",
-        ("What is the texture of the music?", "How are the voices of this piece woven?",
-         "Characterise the musical texture."),
+        "texture", MUSIC["texture"],
         tuple(TEXTURE_NAMES), lambda value: {"style": TEXTURE_STYLES[value]}, lambda value: TEXTURE_NAMES[value],
     ),
 )  # fmt: skip
 
 REASONING = (
-    SubSkill("style", ("What style is this music?", "Which style does the piece have?", "Name the genre."),
+    SubSkill(
+        "style", MUSIC["style"],
              sorted(STYLES), lambda value: {"style": value}),
     SubSkill(
-        "context",
-        ("Where would this music fit best?", "For what occasion is this music made?",
-         "Suggest a fitting use for the piece."),
+        "context", MUSIC["context"],
         [STYLES[name].context for name in sorted(STYLES)],
         lambda value: {"style": next(name for name in STYLES if STYLES[name].context == value)},
     ),
-    SubSkill("tempo", ("Is the tempo slow, moderate or fast?", "How fast is the music?", "Judge the tempo."),
+    SubSkill(
+        "tempo", MUSIC["tempo"],
              tuple(TEMPI), _tempo),
     SubSkill(
-        "tempo_bpm",
-        ("What is the tempo in beats a minute?", "How many beats a minute has this music?",
-         "Estimate the tempo in beats per minute."),
+        "tempo_bpm", MUSIC["tempo_bpm"],
         BPM, _bpm, lambda value: f"{value} beats a minute", has_options=False,
     ),
     SubSkill(
-        "tempo_change",
-        ("Does the tempo change?", "What happens to the tempo in the second half?",
-         "Describe any change of speed in the music."),
+        "tempo_change", MUSIC["tempo_change"],
         ("steady", "faster", "slower"), lambda value: {"tempo_change": value},
         lambda value: {"steady": "it stays the same", "faster": "it gets faster", "slower": "it gets slower"}[value],
     ),
     SubSkill(
-        "late",
-        ("What enters in the second half?", "Which instrument joins later?",
-         "Name the instrument that starts only halfway."),
+        "late", MUSIC["late"],
         ("piano", "guitar", "cello", "organ", "marimba"),
         lambda value: {"style": "waltz", "late": "chords", "instruments": {"chords": value, "melody": "flute"}},
         lambda value: f"the {value}",
     ),
     SubSkill(
-        "tonic_name",
-        ("Which key is the piece in? It is a major key.", "Name the major key of this music.",
-         "State the tonic of this major piece."),
+        "tonic_name", MUSIC["tonic_name"],
         range(12), lambda value: {"tonic": value, "mode": "major", "style": "lullaby"},
         lambda value: key_name(value, "major"),
     ),
     SubSkill(
-        "first_chord",
-        ("Which chord does the piece begin with?", "What is the first chord?", "Name the opening harmony."),
+        "first_chord", MUSIC["first_chord"],
         range(12), lambda value: {"tonic": value, "mode": "major", "style": "lullaby", "degrees": (0, 3, 4, 0)},
         lambda value: chord_name(value, "major", 0),
     ),
     SubSkill(
-        "modulation",
-        ("Does the piece change its key in the middle?", "Is there a modulation?",
-         "Tell whether the key shifts halfway."),
+        "modulation", MUSIC["modulation"],
         (0, 2, 3), lambda value: {"style": "waltz", "modulation": value},
         lambda value: "the key stays" if not value else "the key moves up",
     ),
     SubSkill(
-        "num_parts",
-        ("How many instruments play?", "How many different instruments are there?", "Count the instruments."),
+        "num_parts", MUSIC["num_parts"],
         (1, 2, 3, 4),
         lambda value: {"style": {1: "solo", 2: "canon", 3: "waltz", 4: "rock"}[value]}, number_word,
     ),

@@ -22,51 +22,26 @@ from audioflamingo.world.skills.base import (
     sentence,
     yes_no,
 )
+from audioflamingo.world.skills.phrasings import (
+    AFTER,
+    BEFORE,
+    CONTINUOUS,
+    EARLIER,
+    FAMILY,
+    FIRST,
+    HOW_MANY,
+    KINDS_OF_SOUND,
+    LAST,
+    LONGEST,
+    LOUDEST,
+    NTH,
+    PLACE,
+    PRESENT,
+    TREND,
+    WHAT,
+)
 from audioflamingo.world.tasks import NOISE, SILENCE
 from audioflamingo.world.timeline import Stage, Timeline
-
-FIRST = ("Which sound is heard first?", "What comes first?", "With which sound does the recording begin?")
-LAST = ("Which sound is heard last?", "What comes last?", "With which sound does the recording end?")
-NTH = ("Which sound is the {nth} one?", "What is heard as the {nth} sound?", "Name the {nth} sound in the recording.")
-AFTER = ("What is heard right after {a}?", "Which sound follows {a}?", "Name the sound that comes next after {a}.")
-BEFORE = (
-    "What is heard right before {a}?",
-    "Which sound precedes {a}?",
-    "Name the sound that comes just ahead of {a}.",
-)
-EARLIER = (
-    "Which is heard earlier, {a} or {b}?",
-    "What comes first, {a} or {b}?",
-    "Of {a} and {b}, which one starts first?",
-)
-LONGEST = ("Which sound lasts longer, {a} or {b}?", "What goes on for longer: {a} or {b}?",
-           "Between {a} and {b}, which has the longer duration?")  # fmt: skip
-LOUDEST = (
-    "Which sound is louder, {a} or {b}?",
-    "What is louder: {a} or {b}?",
-    "Of {a} and {b}, which has more volume?",
-)
-TREND = (
-    "Does {a} get louder or quieter?",
-    "How does the loudness of {a} change?",
-    "Does {a} come closer or move away?",
-)
-HOW_MANY = ("How many times do you hear {a}?", "How often is {a} heard?", "Count how often {a} occurs.")
-KINDS_OF_SOUND = ("How many different sounds are there?", "How many kinds of sound can be heard?",
-                  "Count the distinct sounds in this clip.")  # fmt: skip
-PRESENT = ("Is {a} to be heard?", "Is {a} in this recording?", "Does the recording contain {a}?")
-FAMILY = (
-    "What kind of source makes the sound?",
-    "To which group does the sound belong?",
-    "Classify the source of this sound.",
-)
-PLACE = (
-    "Where was this most likely recorded?",
-    "What place do these sounds suggest?",
-    "Infer the setting from what is heard.",
-)
-WHAT = ("What do you hear?", "Which sounds are there?", "What is it?", "What is heard?",
-        "Report anything that is audible.")  # fmt: skip
 
 PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     "on a farm": ("wind", ("cow_moo", "pig_oink", "sheep_bleat", "hen_cluck", "rooster_crow")),
@@ -257,9 +232,7 @@ def sound_reasoning(job: Job) -> Made:
         stage.pause()
         stage.sound(name)
     value = other if job.flip else bed
-    question = job.phrasing.of((
-        "Which sound goes on all the time?", "What is the continuous background?", "Name the sound that never stops."
-    ))  # fmt: skip
+    question = job.phrasing.of(CONTINUOUS)
     pool = [label(name) for name in (bed, other, *names)]
     turn = ask(job, question, label(value), Truth("background", {}, value), pool=pool, keep=[label(bed), label(other)])
     return Made((stage.close(),), ((turn,),))

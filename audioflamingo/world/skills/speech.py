@@ -21,36 +21,22 @@ from audioflamingo.world.skills.base import (
     sentence,
     yes_no,
 )
+from audioflamingo.world.skills.phrasings import BEHIND
+from audioflamingo.world.skills.phrasings_speech import (
+    AFTER_TOPIC,
+    FLIP,
+    HOW_MANY_TURNS,
+    HOW_MANY_VOICES,
+    MOOD,
+    PACE,
+    PITCH,
+    SAID,
+    SAME_VOICE,
+    SEX,
+)
 from audioflamingo.world.text import normalise
 from audioflamingo.world.timeline import Stage
 from audioflamingo.world.voices import Sex
-
-SEX = (
-    "Is the speaker a man or a woman?",
-    "Who speaks, a man or a woman?",
-    "Tell whether the voice is a woman's or a man's.",
-)
-PACE = ("How fast does the speaker talk?", "Is the speech slow or fast?", "Judge the pace of the speaker.")
-HOW_MANY_VOICES = ("How many people speak?", "How many different voices are there?", "Count the speakers.")
-HOW_MANY_TURNS = ("How many sentences are said?", "How many statements do you hear?", "Count the spoken sentences.")
-MOOD = ("How does the speaker sound?", "Which mood is in the voice?", "Name the emotion of the speaker.")
-FLIP = ("How does the mood of the speaker change?", "From which mood to which does the voice go?",
-        "Describe the change of emotion in the voice.")  # fmt: skip
-SAME_VOICE = ("Do both sentences have the same speaker?", "Is it the same person twice?",
-              "Is one and the same voice heard in both sentences?")  # fmt: skip
-PITCH = ("Does the voice get higher or lower?", "Is the second sentence spoken higher or lower?",
-         "Which way does the pitch of the voice go, up to higher or down to lower?")  # fmt: skip
-SAID = ("What is said?", "Which words are spoken?", "Write down the speech in this recording.")
-BEHIND = (
-    "What is heard behind the voice?",
-    "Which background sound accompanies the speech?",
-    "Name what goes on while someone speaks.",
-)
-AFTER_TOPIC = (
-    "Which sound is heard right after the talk about {topic}?",
-    "What sound follows the words about {topic}?",
-    "Name the sound that comes next once {topic} was spoken of.",
-)
 
 
 def distinct_statements(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from audioflamingo.prompt.phrases import THINK_SUFFIX
 from audioflamingo.world.skills import sounds, speech
 from audioflamingo.world.skills.base import Job, Made, Turn, label, number_word, person
 from audioflamingo.world.timeline import Heard, Timeline
@@ -31,6 +30,8 @@ def think(job: Job) -> Made:
 
 
 def _reasoned(turn: Turn, timeline: Timeline) -> Turn:
+    from audioflamingo.prompt.phrases import THINK_SUFFIX  # here, because it brings torch, which no other task needs
+
     thoughts = "\n".join([*evidence(timeline), conclusion(turn, timeline)])
     answer = f"{OPEN}\n{thoughts}\n{CLOSE}\n{turn.answer}"
     return replace(turn, question=f"{turn.question}\n{THINK_SUFFIX}", answer=answer)

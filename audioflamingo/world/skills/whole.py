@@ -9,12 +9,67 @@ from audioflamingo.world.skills.base import BED_KINDS, EVENT_KINDS, Job, Made, T
 from audioflamingo.world.text import normalise
 from audioflamingo.world.timeline import Heard, Timeline
 
-CAPTION = ("Describe the recording.", "Give a detailed caption.", "Depict everything that can be heard.")
-TRANSCRIBE = ("Transcribe the input speech.", "Transcribe the speech.", "Put the speech into writing.")
-TRANSCRIBE_TIMES = ("Transcribe the speech with the time of every word.", "Transcribe with word times.",
-                    "Put the speech into writing and say when each word is spoken.")  # fmt: skip
-TRANSCRIBE_VOICES = ("Transcribe the dialogue with its speakers.", "Who says what? Transcribe.",
-                     "Put the conversation into writing, speaker by speaker.")  # fmt: skip
+CAPTION = (
+    "Describe the recording.",
+    "Give a detailed caption.",
+    "Describe everything you hear.",
+    "Depict the scene.",
+    "Depict what is heard, in sentences.",
+    "Write a caption for all that can be heard.",
+    "What can be heard? Describe it in full.",
+    "Give a full description of the recording.",
+    "Tell me in sentences everything that goes on.",
+    "Please describe the whole scene in detail.",
+    "Caption of the recording?",
+    "Write a detailed description of the sounds.",
+    "Depict everything that can be heard.",
+)
+TRANSCRIBE = (
+    "Transcribe the input speech.",
+    "Transcribe the speech.",
+    "Transcribe what is said.",
+    "Transcribe this recording.",
+    "Put the words into writing.",
+    "Put what is said into writing.",
+    "Give a transcript of the speech.",
+    "Write a transcript.",
+    "Type out what the speaker says.",
+    "Please transcribe what you hear.",
+    "Transcript, please.",
+    "I need the speech as text.",
+    "What is the transcript of this?",
+    "Put the speech into writing.",
+)
+TRANSCRIBE_TIMES = (
+    "Transcribe the speech with the time of every word.",
+    "Transcribe with word times.",
+    "Transcribe what is said and give the time of each word.",
+    "Transcribe, with a time for each word.",
+    "Put the speech into writing with the times of the words.",
+    "Write down the words and when each is spoken.",
+    "Give a transcript with word times.",
+    "Give the start time of every word.",
+    "Tell me when each word is spoken.",
+    "Please transcribe with a time before every word.",
+    "Words with their times?",
+    "Which words are spoken, and when does each of them start?",
+    "Put the speech into writing and say when each word is spoken.",
+)
+TRANSCRIBE_VOICES = (
+    "Transcribe the dialogue with its speakers.",
+    "Who says what? Transcribe.",
+    "Transcribe the conversation, one line for each speaker.",
+    "Transcribe and tell the speakers apart.",
+    "Put the dialogue into writing with its speakers.",
+    "Write down the conversation with the speaker of each sentence.",
+    "Give a transcript with speakers.",
+    "Tell me which speaker says what.",
+    "List what is said, by speaker.",
+    "Please transcribe the dialogue and mark each speaker.",
+    "Transcript by speaker?",
+    "What does each speaker of the conversation say?",
+    "Put the conversation into writing, speaker by speaker.",
+)
 
 
 def caption(job: Job) -> Made:

@@ -130,7 +130,7 @@ def test_conversations_read_like_prompts(nano):
     ids = [*prompt.ids, *whole.encode_plain(turns[-1].answer), whole.im_end]
     assert made.ids.tolist() == ids
     learnt = tokenizer.encode("A dog barking.<|im_end|>") + tokenizer.encode("No.<|im_end|>")
-    assert made.ids[made.learnt].tolist() == learnt + tokenizer.encode("A bell.<|im_end|>")
+    assert made.ids[made.learnt > 0].tolist() == learnt + tokenizer.encode("A bell.<|im_end|>")
 
 
 def test_a_clip_is_cut_to_windows_with_its_labels():

@@ -1,0 +1,146 @@
+"""What the encoder is told: places, voices, comparisons; and what an answer's tokens count."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from audioflamingo.model.weights import resolve
+from audioflamingo.train.nano_items import LETTER_WEIGHT, Ask, PlainTokenizer, conversation
+from audioflamingo.train.nano_labels import FRAME_INDEX, FRAME_NAMES, spans_of_timeline
+from audioflamingo.train.nano_plan import Picked, Shape, make_plan
+from audioflamingo.train.nano_words import AFTER, BEFORE, reworded
+from audioflamingo.train.optim import MasterAdamW, MasterMuon, orthogonalised
+from audioflamingo.world.skills import make
+from audioflamingo.world.skills.base import CHOOSE
+from audioflamingo.world.timeline import Heard, Timeline, World
+
+
+def timeline(*events: Heard) -> Timeline:
+    return Timeline(np.zeros(16_000 * 12, np.float32), events)
+
+
+def sound(kind: str, start_s: float, end_s: float, level_db: float = 0.0) -> Heard:
+    return Heard(kind, start_s, end_s, level_db=level_db)
+
+
+def names_at(clip: Timeline, at_s: float) -> set[str]:
+    return {name for name, start_s, end_s in spans_of_timeline(clip) if start_s <= at_s < end_s}
+
+
+def test_places_count_all_events_and_those_of_a_kind():
+    clip = timeline(sound("dog_bark", 0, 1), sound("cat_meow", 2, 3), sound("dog_bark", 4, 5))
+    assert {"nth 1", "again 1", "dog_bark"} <= names_at(clip, 0.5)
+    assert {"nth 2", "again 1"} <= names_at(clip, 2.5)
+    assert {"nth 3", "again 2"} <= names_at(clip, 4.5)
+
+
+def test_longest_loudest_and_coming_are_told_where_they_are_clear():
+    clip = timeline(sound("wind", 0, 4, -14.0), sound("dog_bark", 5, 6, -14.0), sound("dog_bark", 7, 8, 0.0))
+    assert "longest" in names_at(clip, 1.0)
+    assert "loudest" not in names_at(clip, 1.0)
+    assert {"loudest", "coming"} <= names_at(clip, 7.5)
+    assert "loudest" not in names_at(timeline(sound("wind", 0, 4), sound("dog_bark", 5, 6, -2.0)), 1.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_name_of_a_scene_is_known_and_voices_agree_with_the_truth(seed):
+    for skill in ("speaker_attributes", "music_reasoning", "emotion"):
+        clip = make(skill, World("train", 0.3), seed, 1).clips[0]
+        spans = spans_of_timeline(clip)
+        assert {name for name, _, _ in spans} <= set(FRAME_NAMES)
+        voices = {(e.voice["engine"], e.voice["voice"]) for e in clip.front if e.voice}
+        assert len({name for name, _, _ in spans if name.startswith("voice ")}) == min(len(voices), 4)
+
+
+def test_older_heads_find_their_rows():
+    assert FRAME_INDEX["speech"] == 0
+    assert FRAME_INDEX["beats 4"] == 189
+
+
+def test_an_options_letter_counts_more():
+    tokenizer = PlainTokenizer(resolve("nano") / "tokenizer.json")
+    made = conversation([Ask("Which?", "(B) a dog barking"), Ask("Which?", "A dog barking.")], [], tokenizer)
+    assert (made.learnt == LETTER_WEIGHT).sum() == 1
+    letter = int(made.ids[made.learnt == LETTER_WEIGHT][0])
+    assert letter in tokenizer.encode("(B")
+
+
+def test_each_answer_of_a_conversation_counts_by_the_root_of_its_length():
+    learnt = np.array([0, 1, 0, 0, 1, 1, 1, 1, 0, 5], np.uint8)
+    one = Picked([], [], [], np.arange(10, dtype=np.uint16), learnt)
+    shape = Shape(100, 64, 4, 8, 32, 16, 64)
+    plan = make_plan([one], shape, np.random.default_rng(0), vocab_size=100, placeholder=99)
+    expected = torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5, 5.0])
+    torch.testing.assert_close(plan.weights[:6], expected / expected.sum())
+
+
+def test_rewording_keeps_options_and_later_lines():
+    question = f"What is it? {CHOOSE}\n(A) a dog\n(B) a cat"
+    for seed in range(200):
+        told = reworded(question, random.Random(seed))
+        assert told.endswith(f" {CHOOSE}\n(A) a dog\n(B) a cat")
+        plain = reworded("What is it?", random.Random(seed))
+        assert "hat is it" in plain
+    told = {reworded("What is it?", random.Random(seed)) for seed in range(4_000)}
+    assert len(told) == 2 + len(BEFORE) + len(AFTER)
+
+
+def test_orthogonalised_matrices_keep_directions_and_level_sizes():
+    torch.manual_seed(0)
+    for shape in ((3, 16, 48), (3, 48, 16)):
+        matrices = torch.randn(shape)
+        found = orthogonalised(matrices)
+        u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+        sizes = torch.linalg.svdvals(found)
+        assert float(sizes.min()) > 0.6
+        assert float(sizes.max()) < 1.3
+        cosine = torch.nn.functional.cosine_similarity(found.flatten(1), (u @ v).flatten(1))
+        assert float(cosine.min()) > 0.97
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8))
+
+
+def muon(model: nn.Sequential) -> MasterMuon:
+    return MasterMuon({"all": list(model.parameters())}, [model[0].weight])
+
+
+def trained(model: nn.Sequential, optimiser: MasterAdamW, num_steps: int, first: int = 0) -> float:
+    loss = torch.zeros(())
+    for step in range(first, first + num_steps):
+        x = torch.randn(32, 8, generator=torch.Generator().manual_seed(step))
+        loss = (model(x) - x.roll(1, 1)).square().mean()
+        loss.backward()
+        optimiser.step({"all": 0.02})
+    return float(loss.detach())
+
+
+def test_muon_learns_and_goes_on_from_its_state_to_the_last_bit():
+    model = network()
+    optimiser = muon(model)
+    first = trained(model, optimiser, 1)
+    assert trained(model, optimiser, 60, 1) < 0.5 * first
+    other = network()
+    again = muon(other)
+    again.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+    trained(model, optimiser, 5, 61)
+    trained(other, again, 5, 61)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_rate_of_nothing_leaves_matrices_as_they_are():
+    model = network()
+    optimiser = muon(model)
+    before = [p.detach().clone() for p in model.parameters()]
+    model(torch.ones(2, 8)).sum().backward()
+    optimiser.step({"all": 0.0})
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
