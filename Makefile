@@ -1,10 +1,10 @@
-# make demo | make test | make bench | make examples      Each sets up what it needs by itself, in .venv.
+# make demo | make test | make bench | make examples | make nano      Each sets up what it needs by itself, in .venv.
 usable = $(1) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 PYTHON ?= $(shell for name in python3.12 python3.11 python3; do $(call usable,$$name) && break; done; echo $$name)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test bench check examples clean
+.PHONY: demo test bench check examples nano clean
 
 demo: .venv/run.stamp
 	@echo '$$ flamingo ask examples/dog_then_bell.wav "What do you hear?"'
@@ -31,6 +31,11 @@ bench: .venv/dev.stamp
 examples: .venv/dev.stamp
 	$(BIN)/python -m audioflamingo.world.examples --out examples
 	$(BIN)/python -m audioflamingo.eval.examples --folder examples
+
+# The embedded model from nothing: two hours of one GPU with 16 cores, in pieces; the same command goes on where it stopped.
+nano: .venv/dev.stamp
+	$(BIN)/python -m audioflamingo.train.nano_schedule --work runs/nano --workers $$(( $$(nproc) > 4 ? $$(nproc) - 3 : 1 )) \
+		--pool-hours 420 --keep-hours 330 --first-hours 2
 
 .venv/run.stamp: pyproject.toml setup.sh
 	@bash setup.sh "$(PYTHON)" run
