@@ -26,6 +26,7 @@ Span = tuple[str, float, float]
 AUDIO_TOKENS_PER_S = 25
 EVENT_NAMES = ("speech", *sorted(sounds.KINDS))
 SLOWEST_BPM, TEMPO_STEP, NUM_TEMPI = 50.0, 1.06, 24
+FINE_TEMPI = range(52, 185, 4)
 BEAT_S = 0.06
 MOST_PLACES, MOST_VOICES = 8, 4
 LONGEST_RELATED_S = 30.0  # a window of the encoder: beyond it nothing can be counted
@@ -49,6 +50,7 @@ FRAME_NAMES: tuple[str, ...] = (
     *(f"voice {place}" for place in range(1, MOST_VOICES + 1)),
     "higher", "lower", "coming", "going", "longest", "loudest",
     *(f"{sub.name} {value}" for sub in MUSIC_TOLD for value in sub.values),
+    *(f"about {bpm} beats" for bpm in FINE_TEMPI),
 )  # fmt: skip
 FRAME_INDEX = {name: index for index, name in enumerate(FRAME_NAMES)}
 
@@ -154,6 +156,7 @@ def _music(piece: Any, start_s: float, end_s: float) -> Iterator[Span]:
     half_s = start_s + piece["half_s"]
     if piece["tempo_change"] == "steady":
         yield f"tempo {tempo_step(piece['tempo_bpm'])}", start_s, end_s
+        yield f"about {min(FINE_TEMPI, key=lambda bpm: abs(bpm - piece['tempo_bpm']))} beats", start_s, end_s
     yield f"beats {piece['beats_per_bar']}", start_s, end_s
     yield f"key {PITCH_CLASSES[piece['tonic']]} {piece['mode']}", start_s, half_s if piece["modulation"] else end_s
     if piece["modulation"]:

@@ -50,7 +50,7 @@ NUM_ROUNDS = 3  # of asking everything, each time in other words and about other
 LOOKUP_SHARE = 0.5
 # How often each is drawn, in parts of all scenes. Transcripts are the hardest, so they are most of the seconds.
 PLAIN_SHARES: dict[str, float] = {
-    "speech": 26.0, "speech_long": 4.0, "speech_over_sound": 4.0, "one_sound": 7.0, "two_sounds": 5.0, "empty": 2.0,
+    "speech": 42.0, "speech_long": 6.0, "speech_over_sound": 5.0, "one_sound": 7.0, "two_sounds": 5.0, "empty": 2.0,
     "text_only": 5.0,
 }  # fmt: skip
 SKILL_SHARES: dict[str, float] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from audioflamingo.world.cast import MOODS
 from audioflamingo.world.check_music import MUSIC_RULES
 from audioflamingo.world.patterns import PATTERNS
 from audioflamingo.world.said import WORDS, question_about
@@ -41,14 +42,22 @@ from audioflamingo.world.skills.phrasings import (
     PRESENT,
     WHAT,
 )
-from audioflamingo.world.skills.phrasings_speech import HOW_MANY_TURNS, HOW_MANY_VOICES, SAID, SEX
+from audioflamingo.world.skills.phrasings_speech import (
+    HOW_MANY_TURNS,
+    HOW_MANY_VOICES,
+    MOOD,
+    PACE,
+    PITCH,
+    SAID,
+    SEX,
+)
 from audioflamingo.world.text import normalise
 from audioflamingo.world.timeline import Heard, Timeline
 
 MOST_EVENTS_NAMED, MOST_EVENTS_COUNTED = 6, 10
 MOST_WORDS = 60
 LONGEST_TRANSCRIPT_S = 30.0
-LEAST_RATIO = 1.5
+LEAST_RATIO, LEAST_HIGHER = 1.5, 1.25
 MUSIC_SKILLS = (*music.KNOWLEDGE, *music.REASONING)
 MUSIC_ALONE = ("style", "context", "lead_instrument", "lead_family", "num_parts", "texture", "mode")
 
@@ -60,7 +69,7 @@ def every_turn(timeline: Timeline, job: Job) -> list[Turn]:
         timeline: what is heard.
         job: whose `asking` draws phrasings and forms, and what is asked for.
     """
-    return [turn for about in (_order, _numbers, _times, _behind, _voices, _words, _facts, _music, _all)
+    return [turn for about in (_order, _numbers, _times, _behind, _voices, _manner, _words, _facts, _music, _all)
             for turn in about(timeline, job)]  # fmt: skip
 
 
@@ -169,6 +178,22 @@ def _voices(timeline: Timeline, job: Job) -> Iterator[Turn]:
     if len(said) <= MOST_EVENTS_NAMED:
         truth = Truth("num_sentences", {}, len(said))
         yield ask(job, job.phrasing.of(HOW_MANY_TURNS), number_word(len(said)), truth)
+
+
+def _manner(timeline: Timeline, job: Job) -> Iterator[Turn]:
+    """How all that is said is said, and whether the second of two sentences is higher."""
+    voices = [event.voice for event in timeline.front if event.voice is not None]
+    for name, phrasings, allowed in (("mood", MOOD, tuple(sorted(MOODS))), ("pace", PACE, ("slow", "fast"))):
+        values = {str(voice[name]) for voice in voices}
+        if len(values) == 1 and values <= set(allowed):
+            (value,) = values
+            yield ask(job, job.phrasing.of(phrasings), value, Truth(name, {}, value), pool=allowed)
+    if len(voices) == 2 and voices[0]["voice"] == voices[1]["voice"]:
+        first, second = (float(voice["pitch"]) for voice in voices)
+        if max(first, second) > LEAST_HIGHER * min(first, second):
+            value, options = "higher" if second > first else "lower", ["higher", "lower"]
+            truth = Truth("pitch_change", {}, value)
+            yield ask(job, job.phrasing.of(PITCH), value, truth, pool=options, keep=options)
 
 
 def _words(timeline: Timeline, job: Job) -> Iterator[Turn]:
