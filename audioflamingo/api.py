@@ -23,12 +23,13 @@ from audioflamingo.engine.embeddings import encode_windows
 from audioflamingo.engine.engine import Engine
 from audioflamingo.engine.options import Options, checkpoint_options
 from audioflamingo.engine.request import Request, collect, flatten, in_order, prepare
+from audioflamingo.engine.scheduler import CacheKind, Limits
 from audioflamingo.engine.sounds import audible_windows
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.facts import Detail, FactsModel
 from audioflamingo.facts.questions import CAPTIONS
 from audioflamingo.inspection import describe, inspect_model, text_folder
-from audioflamingo.loading import check_scheme, check_vocabulary, device_of, dtype_of, work_in
+from audioflamingo.loading import check_scheme, check_vocabulary, device_of, dtype_of, limits_of, work_in
 from audioflamingo.model.costs import held_bytes
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.quantize import Scheme, scheme_in_use
@@ -62,6 +63,7 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     quantize: Scheme | None = None,
+    kv_cache: CacheKind = "plain",
     thinking: str | Path | None = None,
     adapter: str | Path | None = None,
     progress: Progress | None = None,
@@ -74,6 +76,7 @@ def load_model(
         dtype: "float32", "bfloat16" or "float16"; by default the checkpoint's own, and fp32 for small models on a CPU.
         quantize: "int8", "int4" or "fp8" to store the decoder's weights in fewer bits, each as it is read, so that the
             whole model never takes the memory of its checkpoint; docs/quantization.md has what it costs.
+        kv_cache: "int8" keeps what was read of prompts and answers in half of 16 bits' memory; docs/quantization.md.
         thinking: folder of a thinking adapter; by default the checkpoint's own, if it has one. It is read when first
             used.
         adapter: folder of an adapter, such as `flamingo train lora` writes, that is worked into the weights for all
@@ -82,10 +85,11 @@ def load_model(
 
     Raises:
         CheckpointError: there is no such model or adapter, or it is broken, or the two do not fit.
-        OptionError: device, dtype or quantize is not available.
+        OptionError: device, dtype, quantize or kv_cache is not available.
     """
     chosen_device, chosen_dtype = device_of(device), dtype_of(dtype)
     check_scheme(quantize)
+    limits = limits_of(kv_cache, chosen_device)
     folder = resolve(name)
     config = load_config(folder)
     if chosen_dtype is None and chosen_device.type == "cpu" and num_parameters(config) < SMALL_PARAMETERS:
@@ -105,6 +109,7 @@ def load_model(
         template=load_template(texts),
         defaults=checkpoint_options(texts, config.decoder.max_positions),
         thinking=adapter_folder(folder) if thinking is None else Path(thinking),
+        limits=limits,
     )
 
 
@@ -120,13 +125,14 @@ class AudioFlamingo(FactsModel):
         template: ChatTemplate,
         defaults: Options,
         thinking: Path | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
         self.template = template
         self.defaults = defaults
-        self.engine = Engine(model, tokenizer)
+        self.engine = Engine(model, tokenizer, limits)
         self.thinking = Thinking(model, tokenizer, thinking)
         self.structured = Structured(tokenizer, model.config.decoder.vocab_size)
 
@@ -254,8 +260,17 @@ class AudioFlamingo(FactsModel):
             examples: messages that stand before it and are never left out, see `with_examples`.
             options: see `Options`.
         """
-        self.defaults.updated(options)  # a wrong option is known now, not at the first question
+        self.check(**options)  # what is wrong is known now, not at the first question
         return Chat(self, system, options, examples)
+
+    def check(self, **options: Any) -> None:
+        """Refuse options that an answer would refuse; where they ask to think, the adapter is read.
+
+        Raises:
+            FlamingoError: one is unknown or not allowed, or the model cannot think.
+        """
+        if self.defaults.updated(options).think:
+            self.thinking.ready()
 
     def measure(self, conversation: Conversation, **options: Any) -> PromptSize:
         """What a conversation takes as a prompt, even where it does not fit; of a split sound, the largest part."""
@@ -301,6 +316,7 @@ class AudioFlamingo(FactsModel):
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.model.device),
             "quantize": scheme_in_use(self.model),
+            "kv_cache": self.engine.limits.kv_cache,
             "weight_bytes": held_bytes(self.model.state_dict().values()),
             **describe(self.model.config, self.defaults),
         }

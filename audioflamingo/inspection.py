@@ -52,8 +52,9 @@ def memory(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
         dtype: of the checkpoint.
 
     Returns:
-        For a GPU and a CPU and each way of storing it: `weights`, `kv_per_1000_tokens`, and `peak`, which is weights,
-        cache and intermediate results for a prompt of `prompt_s` of sound.
+        For a GPU and a CPU and each way of storing it: `weights`, `kv_per_1000_tokens`,
+        `kv_int8_per_1000_tokens`, and `peak`, which is weights, cache and intermediate results for a prompt of
+        `prompt_s` of sound.
     """
     from audioflamingo.model.quantize.footprint import footprint  # plain models start sooner without
 

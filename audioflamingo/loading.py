@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from audioflamingo.config import ModelConfig
+from audioflamingo.engine.scheduler import CacheKind, Limits
 from audioflamingo.errors import CheckpointError, OptionError
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lora import Adapter, merged
@@ -40,6 +43,15 @@ def check_scheme(scheme: str | None) -> None:
     """
     if scheme is not None and scheme not in SCHEMES:
         raise OptionError(f"quantize {scheme!r} is not one of {', '.join(SCHEMES)}; leave it out for full precision")
+
+
+def limits_of(kv_cache: str, device: torch.device) -> Limits:
+    """What an engine on a device holds at once, its cache being of the given kind.
+
+    Raises:
+        OptionError: there is no such kind.
+    """
+    return replace(Limits.usual(device.type), kv_cache=cast("CacheKind", kv_cache))
 
 
 def device_of(device: str | torch.device | None) -> torch.device:

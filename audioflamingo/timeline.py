@@ -1,18 +1,19 @@
-"""What is heard when: short overlapping pieces of a sound are asked about, and equal answers of neighbours are joined.
+"""What is heard when: short overlapping pieces of a sound are asked about, and what all agree on is heard.
 
-It needs no model that was trained on times: a piece is answered like any short clip, and where the answer changes, so
-does the timeline. Starts and ends are therefore right to about one step.
+It needs no model that was trained on times. A piece is answered like any short clip, and a sound is named wherever a
+part of it is in the piece; so at a given time is heard what every piece that holds this time names. Starts and ends are
+therefore right to about one step, though pieces are longer. Pieces that reach over the ends of the sound are cut there.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from audioflamingo.audio import MIN_SAMPLES
 from audioflamingo.errors import OptionError
 from audioflamingo.facts.asking import listed
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
@@ -20,8 +21,10 @@ from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
 Lane = Literal["sound", "speech", "music"]
 
 PIECE_S = 4.0
-STEP_S = 2.0
-MAX_PIECES = 20_000
+STEP_S = 1.0
+SHORTEST_S = 0.5  # what is left of a piece at an end of the sound is asked about from here on
+EDGE_DIGITS = 6  # sums that differ in their last bit are the same edge
+MAX_PIECES = 100_000
 MAX_ANSWER_TOKENS = 24
 PIECES_AT_ONCE = 32
 QUESTIONS: dict[Lane, str] = {
@@ -30,6 +33,9 @@ QUESTIONS: dict[Lane, str] = {
     "music": "Is there music?",
 }
 SPEAKER_QUESTION = "Is it a man or a woman?"
+Progress = Callable[[float, float], None]
+Span = tuple[float, float]
+Labels = list[set[str]]
 
 
 class Answering(Protocol):
@@ -50,7 +56,13 @@ class Event:
 
 
 def timeline(
-    model: Answering, audio: Audio, *, piece_s: float = PIECE_S, step_s: float = STEP_S, **options: Any
+    model: Answering,
+    audio: Audio,
+    *,
+    piece_s: float = PIECE_S,
+    step_s: float = STEP_S,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> tuple[Event, ...]:
     """Everything that is heard, ordered by start.
 
@@ -59,27 +71,55 @@ def timeline(
         audio: the sound, of any length.
         piece_s: length of a piece.
         step_s: from one piece's start to the next one's; also how exact the times are.
+        progress: called with the seconds that were heard, each as often as a question is asked about it, and all.
         options: of every answer.
 
     Raises:
         OptionError: piece and step do not fit, or make more pieces than are allowed.
     """
-    starts = _starts(audio, piece_s, step_s)
-    size = round(piece_s * SAMPLE_RATE_HZ)
-    pieces = [Audio(audio.samples[start : start + size], audio.name) for start in starts]
-    options = {"max_new_tokens": MAX_ANSWER_TOKENS} | options
-    labels = {lane: _labels(lane, _asked(model, pieces, question, options)) for lane, question in QUESTIONS.items()}
-    speaking = [place for place, found in enumerate(labels["speech"]) if found]
-    answers = _asked(model, [pieces[place] for place in speaking], SPEAKER_QUESTION, options)
-    for place, answer in zip(speaking, answers, strict=True):
-        labels["speech"][place] = {_speaker(answer)}
-    spans = _spans(starts, audio.duration_s, piece_s)
-    events = [event for lane, found in labels.items() for event in joined(lane, found, spans)]
+    pieces = _pieces(audio.duration_s, piece_s, step_s)
+    asking = _Asking(model, audio, pieces, {"max_new_tokens": MAX_ANSWER_TOKENS} | options, progress)
+    cells = list(itertools.pairwise(sorted({edge for piece in pieces for edge in piece})))
+    events = list(joined("sound", heard([set(listed(one)) for one in asking.ask("sound")], pieces, cells), cells))
+    for lane in ("speech", "music"):
+        yes = [{lane} if one.strip().lower().startswith("yes") else set() for one in asking.ask(lane)]
+        found = heard(yes, pieces, cells)
+        if lane == "speech":
+            speakers = asking.speakers([place for place, labels in enumerate(yes) if labels])
+            found = named(found, speakers, pieces, cells)
+        events += joined(lane, found, cells)
     return tuple(sorted(events, key=lambda event: (event.start_s, event.lane, event.label)))
 
 
-def joined(lane: Lane, labels: Sequence[set[str]], spans: Sequence[tuple[float, float]]) -> Iterable[Event]:
-    """One event for each run of neighbouring pieces that have a label in common."""
+def heard(labels: Sequence[set[str]], pieces: Sequence[Span], cells: Sequence[Span]) -> Labels:
+    """What every piece over a cell names; a label that a single piece lacks between two that have it counts as named.
+
+    Args:
+        labels: of each piece.
+        pieces: (start, end) of each piece in seconds, by start.
+        cells: consecutive stretches (start, end), within each of which no piece begins or ends.
+    """
+    full = [
+        own | (labels[place - 1] & labels[place + 1]) if 0 < place < len(labels) - 1 else own
+        for place, own in enumerate(labels)
+    ]
+    votes, num_pieces = _votes(full, pieces, cells)
+    return [
+        {label for label, count in cell.items() if count == num} for cell, num in zip(votes, num_pieces, strict=True)
+    ]
+
+
+def named(found: Labels, names: Sequence[str | None], pieces: Sequence[Span], cells: Sequence[Span]) -> Labels:
+    """Instead of what was found, where anything was, the commonest name among the pieces over the cell."""
+    votes, _ = _votes([{name} if name else set() for name in names], pieces, cells)
+    return [
+        {min(cell, key=lambda name: (-cell[name], name))} if labels and cell else set()
+        for labels, cell in zip(found, votes, strict=True)
+    ]
+
+
+def joined(lane: Lane, labels: Sequence[set[str]], spans: Sequence[Span]) -> Iterable[Event]:
+    """One event for each run of neighbouring spans that have a label in common."""
     open_since: dict[str, int] = {}
     for place in range(len(labels) + 1):
         now = labels[place] if place < len(labels) else set()
@@ -96,37 +136,77 @@ def as_table(events: Sequence[Event]) -> str:
     return f"{'start s':>9} {'end s':>9}  {'kind':7} what\n" + "".join(lines)
 
 
-def _starts(audio: Audio, piece_s: float, step_s: float) -> list[int]:
+def _pieces(duration_s: float, piece_s: float, step_s: float) -> list[Span]:
+    """Pieces every step, the first and last of which begin before the sound or end behind it, all cut to the sound."""
     if not 0 < step_s <= piece_s:
         raise OptionError(f"pieces of {piece_s} s every {step_s} s; allowed: a step above 0, at most the piece")
-    step = max(1, round(step_s * SAMPLE_RATE_HZ))
-    last = max(1, len(audio.samples) - round((piece_s - step_s) * SAMPLE_RATE_HZ))
-    starts = [start for start in range(0, last, step) if len(audio.samples) - start >= MIN_SAMPLES] or [0]
-    if len(starts) > MAX_PIECES:
-        raise OptionError(f"{len(starts):,} pieces of {piece_s} s came, allowed: {MAX_PIECES:,}; raise the step")
-    return starts
+    num_before, num_all = int((piece_s - step_s) / step_s + 1e-9), int((duration_s + piece_s) / step_s)
+    if num_all > MAX_PIECES:
+        raise OptionError(f"{num_all:,} pieces of {piece_s} s came, allowed: {MAX_PIECES:,}; raise the step")
+    starts = (number * step_s for number in range(-num_before, num_all))
+    edges = ((max(0.0, start_s), min(start_s + piece_s, duration_s)) for start_s in map(float, starts))
+    spans = ((round(start_s, EDGE_DIGITS), round(end_s, EDGE_DIGITS)) for start_s, end_s in edges)
+    shortest_s = min(SHORTEST_S, step_s / 2, duration_s)
+    found = sorted({span for span in spans if span[1] - span[0] >= shortest_s})
+    return [*found[:-1], (found[-1][0], duration_s)] if found else [(0.0, duration_s)]  # a dropped rest is added there
 
 
-def _spans(starts: Sequence[int], duration_s: float, piece_s: float) -> list[tuple[float, float]]:
-    """The stretch of time that each piece decides: up to the middle between its centre and its neighbours'."""
-    centres = [start / SAMPLE_RATE_HZ + piece_s / 2 for start in starts]
-    borders = [0.0, *((one + other) / 2 for one, other in itertools.pairwise(centres)), duration_s]
-    return list(itertools.pairwise(borders))
+def _votes(
+    labels: Sequence[set[str]], pieces: Sequence[Span], cells: Sequence[Span]
+) -> tuple[list[Counter[str]], list[int]]:
+    """For each cell how many of the pieces over it have each label, and how many there are."""
+    number_of = {start_s: number for number, (start_s, _) in enumerate(cells)}
+    votes: list[Counter[str]] = [Counter() for _ in cells]
+    num_pieces = [0] * len(cells)
+    for own, (start_s, end_s) in zip(labels, pieces, strict=True):
+        for number in range(number_of[start_s], number_of.get(end_s, len(cells))):
+            num_pieces[number] += 1
+            votes[number].update(own)
+    return votes, num_pieces
 
 
-def _asked(model: Answering, pieces: Sequence[Audio], question: str, options: dict[str, Any]) -> list[str]:
-    answers: list[str] = []
-    for start in range(0, len(pieces), PIECES_AT_ONCE):
-        some = pieces[start : start + PIECES_AT_ONCE]
-        replies = model.generate([(Message("user", (piece, question)),) for piece in some], **options)
-        answers += [reply.text for reply in replies]
-    return answers
+class _Asking:
+    """Asks the same questions of all pieces, and tells how far it is."""
 
+    def __init__(
+        self,
+        model: Answering,
+        audio: Audio,
+        pieces: Sequence[Span],
+        options: dict[str, Any],
+        progress: Progress | None,
+    ) -> None:
+        self._model, self._audio, self._pieces = model, audio, pieces
+        self._options, self._progress = options, progress
+        self._num_asked = 0
 
-def _labels(lane: Lane, answers: Sequence[str]) -> list[set[str]]:
-    if lane == "sound":
-        return [set(listed(answer)) for answer in answers]
-    return [{lane} if answer.strip().lower().startswith("yes") else set() for answer in answers]
+    def ask(self, lane: Lane) -> list[str]:
+        """The answers to a lane's question, one a piece."""
+        return self._asked(range(len(self._pieces)), QUESTIONS[lane])
+
+    def speakers(self, places: Sequence[int]) -> list[str | None]:
+        """Who speaks in each piece, None in those that are not among the places."""
+        answers = dict(zip(places, self._asked(places, SPEAKER_QUESTION), strict=True))
+        return [_speaker(answers[place]) if place in answers else None for place in range(len(self._pieces))]
+
+    def _asked(self, places: Sequence[int], question: str) -> list[str]:
+        answers: list[str] = []
+        for start in range(0, len(places), PIECES_AT_ONCE):
+            some = places[start : start + PIECES_AT_ONCE]
+            conversations = [(Message("user", (self._sound(place), question)),) for place in some]
+            answers += [reply.text for reply in self._model.generate(conversations, **self._options)]
+            self._tell(len(some))
+        return answers
+
+    def _sound(self, place: int) -> Audio:
+        start, end = (round(edge_s * SAMPLE_RATE_HZ) for edge_s in self._pieces[place])
+        return Audio(self._audio.samples[start:end], self._audio.name)
+
+    def _tell(self, num: int) -> None:
+        self._num_asked += num
+        if self._progress:
+            share = min(1.0, self._num_asked / (len(self._pieces) * len(QUESTIONS)))
+            self._progress(share * self._audio.duration_s, self._audio.duration_s)
 
 
 def _speaker(answer: str) -> str:

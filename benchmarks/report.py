@@ -58,7 +58,19 @@ class Report:
         """Model, numbers and hardware."""
         model, card = self.found["model"], self.found["card"]
         kind = f"decoder in {model['quantize']}" if model["quantize"] else model["dtype"]
-        return f"{model['name']}, {kind}, on {card['hardware']}"
+        cache = "" if self.kv_cache == "plain" else f", KV cache in {self.kv_cache}"
+        return f"{model['name']}, {kind}{cache}, on {card['hardware']}"
+
+    @property
+    def kv_cache(self) -> str:
+        """How keys and values were kept; reports from before there was a choice do not say."""
+        return str(self.found["model"].get("kv_cache", "plain"))
+
+    @property
+    def in_fewer_bits(self) -> str:
+        """Empty for the plain model."""
+        cache = "" if self.kv_cache == "plain" else self.kv_cache
+        return (self.found["model"]["quantize"] or "") + cache
 
     @property
     def is_full_size(self) -> bool:
@@ -78,14 +90,15 @@ def read_reports(folder: Path) -> list[Report]:
         if wrong := complaints(found):
             raise MalformedError(f"{path}: {'; '.join(wrong)}")
         report = Report(found, re.sub(r"_\d{4}-\d\d-\d\d$", "", path.stem))
-        key = tuple(str(one) for one in (found["card"]["hardware"], found["model"]["name"], found["model"]["quantize"]))
+        model = found["model"]
+        key = (found["card"]["hardware"], model["name"], str(model["quantize"]), report.kv_cache)
         if key not in newest or found["date"] >= newest[key].found["date"]:
             newest[key] = report
     return sorted(newest.values(), key=_order)
 
 
 def _order(report: Report) -> tuple[bool, str, str]:
-    return not report.is_full_size, report.found["model"]["quantize"] or "", report.title
+    return not report.is_full_size, report.in_fewer_bits, report.title
 
 
 def write_pages(results: Path, docs: Path, readme: Path | None) -> list[Path]:
@@ -114,7 +127,7 @@ def with_table(text: str, reports: Sequence[Report]) -> str | None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         return None
-    shown = [report for report in reports if not report.found["model"]["quantize"]]
+    shown = [report for report in reports if not report.in_fewer_bits]
     tables = [f"**{report.title}**\n\n{short_table(report.found)}" for report in shown]
     return before + BEGIN + "\n" + "\n".join(tables) + END + after
 

@@ -32,22 +32,25 @@ import torch
 from full_size import TINY as TINY_SCALE
 from full_size import Report, Scale, make_card, median_ms
 from torch import Tensor, nn
+from train_repeats import Trained, repeats
 
 from audioflamingo.bench.random_weights import random_state
 from audioflamingo.bench.reference import assembled_reference
 from audioflamingo.bench.timing import release_memory
 from audioflamingo.config import AUDIO_TOKENS_PER_WINDOW, DecoderConfig, EncoderConfig, ModelConfig
+from audioflamingo.model.attention import Packing, attention_kernel
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.train import attention
 from audioflamingo.train.collate import PackedBatch
 from audioflamingo.train.costs import StepCost, matmul_rate
+from audioflamingo.train.deterministic import deterministic_kernels
 from audioflamingo.train.distributed import joined, shard
 from audioflamingo.train.lora import PEFT_TARGETS
 from audioflamingo.train.memory import device_memory, estimate, num_trained
 from audioflamingo.train.parts import prepare, trained
 from audioflamingo.train.pointwise import pointwise
 from audioflamingo.train.quantized import BaseScheme
-from audioflamingo.train.stages import Stage, stage_1, stage_3_5
+from audioflamingo.train.stages import Stage, stage_1, stage_3, stage_3_5
 from audioflamingo.train.updates import Updates
 
 MEL_FRAMES = 3_000
@@ -304,18 +307,19 @@ def in_few_bits(bench: Bench, case: Case, scheme: BaseScheme) -> dict[str, Any]:
 
 
 def attention_kernels(bench: Bench, num_tokens: int) -> dict[str, Any]:
-    """Forward and backward of one layer's attention by cuDNN at a rounded length, and by FlashAttention."""
+    """Forward and backward of one layer's attention by cuDNN at a rounded length, and by FlashAttention in two ways."""
     decoder = bench.config.decoder
     shapes = [(num_tokens, heads, decoder.head_dim) for heads in (decoder.num_heads, *[decoder.num_kv_heads] * 2)]
     inputs = [torch.randn(shape, device=bench.device, dtype=torch.bfloat16, requires_grad=True) for shape in shapes]
-    from audioflamingo.model.attention import Packing
-
     context = attention.TrainingContext(Packing.of((num_tokens,), bench.device))
     flops = 4 * num_tokens * (num_tokens + 1) // 2 * decoder.num_heads * decoder.head_dim
     found: dict[str, Any] = {}
     results = []
-    for name, cudnn in (("cudnn", True), ("flash", False)):
-        with using(cudnn=cudnn):
+    kinds: dict[str, dict[str, bool]] = {
+        "cudnn": {}, "flash": {"cudnn": False}, "flash_deterministic": {"cudnn": False, "deterministic": True}
+    }  # fmt: skip
+    for name, options in kinds.items():
+        with using(**options):
             out = context.attend(0, *inputs)
             wanted = torch.randn_like(out, generator=None) if not results else results[0][1]
             results.append((torch.autograd.grad(out, inputs, wanted, retain_graph=True), wanted, out.detach()))
@@ -332,13 +336,14 @@ def attention_kernels(bench: Bench, num_tokens: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def using(*, cudnn: bool = True, compiled: bool = False) -> Iterator[None]:
-    """Kernels that are in use within the block."""
+def using(*, cudnn: bool = True, compiled: bool = False, deterministic: bool = False) -> Iterator[None]:
+    """Kernels that are in use within the block; without cuDNN's attention it is FlashAttention's."""
     before, attention.settings.cudnn = attention.settings.cudnn, cudnn
     if compiled:
         pointwise.compile()
     try:
-        yield
+        with attention_kernel("auto" if cudnn else "sdpa"), deterministic_kernels(deterministic):
+            yield
     finally:
         attention.settings.cudnn = before
         pointwise.plain()
@@ -376,23 +381,25 @@ def shards_agree(bench: Bench) -> dict[str, Any]:
     return found
 
 
-def repeats(bench: Bench) -> dict[str, Any]:
-    """Whether two equal steps give equal bits here, as they are and with torch's deterministic kernels."""
-    small, samples = small_bench(bench, Sample(7, 20))
-    pack = small.pack(samples)
-    found = {}
-    for is_deterministic in (False, True):
-        torch.use_deterministic_algorithms(is_deterministic, warn_only=True)
-        runs = []
-        for _ in range(3):
-            torch.manual_seed(0)
-            loss = prepare(small.ours(), stage_3_5())
-            torch.autograd.backward(loss(pack))
-            runs.append([p.grad.clone() for p in trained(loss).values() if p.grad is not None])
-        equal = all(torch.equal(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True))
-        found["deterministic" if is_deterministic else "as_it_is"] = equal
-    torch.use_deterministic_algorithms(False)
-    return found
+def repeat_cases(bench: Bench) -> dict[str, Trained]:
+    """A long sequence, sequences of several lengths, a base in few bits, and all parameters trained."""
+    several = (Sample(2, 20), Sample(1, 31))
+    kinds = {
+        "lora_long": (stage_3_5(), (Sample(7, 20),)),
+        "lora_packed": (stage_3_5(), several),
+        "lora_int8": (dataclasses.replace(stage_3_5(), quantize="int8"), several),
+        "full_packed": (stage_3(), several),
+    }
+    cases = {}
+    for name, (stage, wanted) in kinds.items():
+        small, samples = small_bench(bench, *wanted)
+
+        def fresh(small: Bench = small, stage: Stage = stage) -> nn.Module:
+            # Modules may lay shared weights out anew, hence a copy of all.
+            return prepare(copy.deepcopy(small.ours()), stage)
+
+        cases[name] = Trained(stage, small.pack(samples), fresh)
+    return cases
 
 
 def sections(bench: Bench) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -408,11 +415,12 @@ def sections(bench: Bench) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "lora_int4_24gb", lambda: in_few_bits(bench, lora, "int8" if bench.is_tiny else "int4")
     yield "lora_int8_24gb", lambda: in_few_bits(bench, lora, "int8")
     yield "shards", lambda: shards_agree(bench)
-    yield "repeats", lambda: repeats(bench)
+    yield "repeats", lambda: repeats(repeat_cases(bench))
     if bench.device.type == "cuda":
         yield "attention", lambda: attention_kernels(bench, 15_140)
         yield "lora_ours_flash", lambda: with_options(bench, lora, cudnn=False)
         yield "lora_ours_compiled", lambda: with_options(bench, lora, compiled=True)
+        yield "lora_ours_deterministic", lambda: with_options(bench, lora, deterministic=True)
     yield "lora_ours_recomputing", lambda: ours(bench, lora, num_kept=0)
     yield "stage_1_peer_keeping", lambda: peer(bench, aligned, recomputes=False)
 

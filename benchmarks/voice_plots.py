@@ -78,6 +78,7 @@ def histogram(times: list[float], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--voice", help="folder; default: the embedded one")
+    parser.add_argument("--no-latency", action="store_true", help="leave latency.png as it is: on a busy machine")
     parser.add_argument("--out", type=Path, default=Path("docs/voice"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,8 @@ def main() -> None:
                 options.out / f"{ours}-{name}.ogg", sounds[title], SPEECH_RATE_HZ, format="OGG", subtype="OPUS"
             )
     picture(sounds, options.out / "spectrograms.png")
-    histogram(latencies_ms(speakers[f"ours ({ours})"]), options.out / "latency.png")
+    if not options.no_latency:
+        histogram(latencies_ms(speakers[f"ours ({ours})"]), options.out / "latency.png")
 
 
 if __name__ == "__main__":

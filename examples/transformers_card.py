@@ -2,6 +2,7 @@
 
 For the released model, say name = "nvidia/audio-flamingo-3-hf".
 
+    pip install '.[transformers]'
     python examples/transformers_card.py [sound]
 """
 

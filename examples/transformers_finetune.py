@@ -1,6 +1,9 @@
 """A LoRA fine-tune with peft and Trainer, on sounds made here: the embedded model learns to call tones low or high.
 
-python examples/transformers_finetune.py            # a minute on two cores
+It takes a minute on two cores.
+
+    pip install '.[transformers]'
+    python examples/transformers_finetune.py
 """
 
 import tempfile

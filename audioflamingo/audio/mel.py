@@ -117,12 +117,15 @@ def log_mel_batch(
         raise AudioError("log_mel_batch got no windows; it needs at least one.")
     device = torch.device(device)
     num_frames = [num_computed_frames(len(tensor)) for tensor in tensors]
-    mel = torch.full((len(tensors), NUM_MEL_BINS, max(num_frames)), SILENCE, device=device)
-    log_power = _log_mel_power(_lay_out(tensors, num_frames, device))
-    row = 0
-    for index, num in enumerate(num_frames):
-        mel[index, :, :num] = log_power[:, row : row + num]
-        row += num + _ROWS_BETWEEN
+    if len({len(tensor) for tensor in tensors}) == 1:
+        mel = _alike(tensors, num_frames[0], device)
+    else:
+        mel = torch.full((len(tensors), NUM_MEL_BINS, max(num_frames)), SILENCE, device=device)
+        log_power = _log_mel_power(_lay_out(tensors, num_frames, device))
+        row = 0
+        for index, num in enumerate(num_frames):
+            mel[index, :, :num] = log_power[:, row : row + num]
+            row += num + _ROWS_BETWEEN
     floor = mel.amax(dim=(1, 2), keepdim=True) - RANGE_DECADES
     mel = torch.maximum(mel, floor).add_(4.0).div_(4.0)
     return mel, tuple(num_mel_frames(len(tensor)) for tensor in tensors)
@@ -139,6 +142,37 @@ def _as_tensor(window: Window) -> torch.Tensor:
     return window
 
 
+def _alike(windows: list[torch.Tensor], num_frames: int, device: torch.device) -> torch.Tensor:
+    """(W, 128, F) log10 of the mel power of windows of one length: the same, in as few calls as one window takes."""
+    num_rows, length = num_frames + _ROWS_BETWEEN, len(windows[0])
+    line = torch.zeros(HOP_SAMPLES * num_rows * len(windows), device=device)
+    lines = line.view(len(windows), -1)
+    centre = PAD_SAMPLES
+    lines[:, centre : centre + length] = _together(windows, device)
+    lines[:, :centre] = lines[:, centre + 1 : centre + 1 + PAD_SAMPLES].flip(1)
+    beyond = _num_mirrored(num_frames)
+    if beyond > 0:
+        end = centre + WINDOW_SAMPLES
+        lines[:, end : end + beyond] = lines[:, end - 1 - beyond : end - 1].flip(1)
+    log_power = _log_mel_power(line, num_spare=_ROWS_BETWEEN)
+    return log_power.view(NUM_MEL_BINS, len(windows), num_rows)[:, :, :num_frames].transpose(0, 1).contiguous()
+
+
+def _together(windows: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """(W, N) on the device; on the way to a GPU through pinned memory, which several threads fill and nobody awaits."""
+    if len({window.device for window in windows}) > 1 or windows[0].device == device:
+        return torch.stack([window.to(device) for window in windows])
+    stacked = torch.empty((len(windows), len(windows[0])), pin_memory=device.type == "cuda")
+    for row, window in zip(stacked, windows, strict=True):
+        row.copy_(window)
+    return stacked.to(device, non_blocking=True)
+
+
+def _num_mirrored(num_frames: int) -> int:
+    """Samples past 30 s that a full window's last frames see, where the reference mirrors at the last sample."""
+    return num_frames * HOP_SAMPLES + STFT_SAMPLES - HOP_SAMPLES - PAD_SAMPLES - WINDOW_SAMPLES
+
+
 def _lay_out(windows: list[torch.Tensor], num_frames: list[int], device: torch.device) -> torch.Tensor:
     """(160 * R,) float32: one window after the other, each with the silence and reflections that its frames see."""
     line = torch.zeros(HOP_SAMPLES * sum(num + _ROWS_BETWEEN for num in num_frames), device=device)
@@ -147,8 +181,7 @@ def _lay_out(windows: list[torch.Tensor], num_frames: list[int], device: torch.d
         centre = start + PAD_SAMPLES
         line[centre : centre + len(window)] = window
         line[start:centre] = line[centre + 1 : centre + 1 + PAD_SAMPLES].flip(0)
-        # Only the last frames of a full window reach past 30 s; there the reference mirrors at the last sample.
-        beyond = num * HOP_SAMPLES + STFT_SAMPLES - HOP_SAMPLES - PAD_SAMPLES - WINDOW_SAMPLES
+        beyond = _num_mirrored(num)
         if beyond > 0:
             end = centre + WINDOW_SAMPLES
             line[end : end + beyond] = line[end - 1 - beyond : end - 1].flip(0)
@@ -156,14 +189,14 @@ def _lay_out(windows: list[torch.Tensor], num_frames: list[int], device: torch.d
     return line
 
 
-def _log_mel_power(line: torch.Tensor) -> torch.Tensor:
-    """(128, R - 2) log10 of the mel power of every 400 samples of a line, a hop apart."""
+def _log_mel_power(line: torch.Tensor, num_spare: int = 0) -> torch.Tensor:
+    """(128, R - 2) log10 of the mel power of every 400 samples of a line, a hop apart; and spare columns behind."""
     filters, hann = _constants(line.device)
     rows = line.unfold(0, STFT_SAMPLES, HOP_SAMPLES)
-    log_power = torch.empty(NUM_MEL_BINS, len(rows), device=line.device)
+    log_power = torch.empty(NUM_MEL_BINS, len(rows) + num_spare, device=line.device)
     step = _ROWS_PER_PASS.get(line.device.type, _ROWS_PER_PASS["default"])
     for start in range(0, len(rows), step):
         spectrum = torch.view_as_real(torch.fft.rfft(rows[start : start + step] * hann))
         power = spectrum.square_().sum(dim=-1)
-        log_power[:, start : start + step] = (filters @ power.T).clamp_(min=MIN_POWER).log10_()
+        log_power[:, start : start + len(power)] = (filters @ power.T).clamp_(min=MIN_POWER).log10_()
     return log_power

@@ -14,7 +14,7 @@ EXAMPLES = """\
 flamingo bench cpu --beside transformers
 flamingo bench decode turns --model nano
 flamingo bench all --model random-8b --beside transformers --out results/ --budget-s 240
-flamingo bench decode --model random-8b --quantize int4
+flamingo bench decode --model random-8b --quantize int4 --kv-cache int8
 """
 
 
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu or cuda; by default the GPU if there is one")
     parser.add_argument("--dtype", metavar="NAME", help="float32 or bfloat16; by default what fits the device")
     parser.add_argument("--quantize", metavar="KIND", help="keep our decoder's weights in fp8, int8 or int4")
+    parser.add_argument("--kv-cache", metavar="KIND", help="plain (the default), or int8")
     parser.add_argument("--scale", metavar="NAME", help="sizes: full (the default on a GPU), cpu, tiny")
     parser.add_argument("--budget-s", type=float, metavar="S", help="begin nothing after so many seconds")
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU; by default torch's own choice")

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from audioflamingo.bench.card import Rates
 from audioflamingo.config import ModelConfig
+from audioflamingo.engine.scheduler import CacheKind
 from audioflamingo.model import costs
 from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.kernels.eight_bits import SCALE_BYTES
 
 Precision = Literal["weights", "fp8"]
 
@@ -72,8 +74,9 @@ class ModelCost:
         listening_bytes: of encoder and projector.
         decoder_bytes: of the decoder without its table of token embeddings, of which a pass reads a few rows.
         total_bytes: of all weights.
-        value_bytes: of one number in the KV cache and in a row of embeddings.
+        value_bytes: of one number in a row of embeddings, and in the KV cache where that is plain.
         precision: what the decoder's matrix products of a prefill run in.
+        kv_cache: how keys and values are kept.
     """
 
     config: ModelConfig
@@ -82,6 +85,7 @@ class ModelCost:
     total_bytes: int
     value_bytes: int
     precision: Precision = "weights"
+    kv_cache: CacheKind = "plain"
 
     @classmethod
     def of(cls, model: Flamingo, precision: Precision = "weights") -> ModelCost:
@@ -101,7 +105,8 @@ class ModelCost:
     def cache_bytes_per_token(self) -> int:
         """Keys and values of one position in all layers."""
         decoder = self.config.decoder
-        return 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim * self.value_bytes
+        per_head = decoder.head_dim * self.value_bytes if self.kv_cache == "plain" else decoder.head_dim + SCALE_BYTES
+        return 2 * decoder.num_layers * decoder.num_kv_heads * per_head
 
     def listen(self, num_encoder_frames: Sequence[int], num_audio_tokens: int) -> Stage:
         """Encoder and projector over windows of so many valid encoder frames each."""

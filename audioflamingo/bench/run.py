@@ -104,7 +104,9 @@ class Run:
 
 def _file_name(machine: Machine, context: Context, date: str) -> str:
     """By hardware and date: bench_nvidia-h200_random-8b_2026-01-31.json."""
-    words = (machine.hardware, Path(context.subject.name).name, context.subject.quantize or "", date)
+    subject = context.subject
+    cache = "" if subject.kv_cache == "plain" else f"kv-{subject.kv_cache}"
+    words = (machine.hardware, Path(subject.name).name, subject.quantize or "", cache, date)
     return (
         "_".join(["bench", *(re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words if word)]) + ".json"
     )

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, cast, get_args
 
 import torch
 
@@ -20,6 +21,7 @@ from audioflamingo.bench.report import card_text, heading
 from audioflamingo.bench.run import Run
 from audioflamingo.bench.subject import make_subject, model_card
 from audioflamingo.bench.timing import Clock
+from audioflamingo.engine.scheduler import CacheKind
 from audioflamingo.errors import OptionError
 from audioflamingo.model.quantize import SCHEMES, Scheme
 
@@ -39,6 +41,7 @@ class Order:
         scale: name of the sizes.
         beside: whether transformers' class is measured too.
         quantize: of our decoder's weights.
+        kv_cache: of our engine.
         budget_s: of the whole run.
         threads: of the CPU.
         out: file or folder of the report.
@@ -51,6 +54,7 @@ class Order:
     scale: str
     beside: bool = False
     quantize: Scheme | None = None
+    kv_cache: CacheKind = "plain"
     budget_s: float | None = None
     threads: int | None = None
     out: Path | None = None
@@ -70,6 +74,8 @@ def read_order(arguments: argparse.Namespace) -> Order:
     _allowed("scale", scale, tuple(SCALES))
     if arguments.quantize is not None:
         _allowed("quantize", arguments.quantize, SCHEMES)
+    kv_cache = arguments.kv_cache or "plain"
+    _allowed("kv_cache", kv_cache, get_args(CacheKind))
     for name in ("budget_s", "threads"):
         value = getattr(arguments, name)
         if value is not None and not value > 0:
@@ -82,9 +88,10 @@ def read_order(arguments: argparse.Namespace) -> Order:
         scale=scale,
         beside=arguments.beside is not None,
         quantize=arguments.quantize,
+        kv_cache=cast("CacheKind", kv_cache),
         budget_s=arguments.budget_s,
         threads=arguments.threads,
-        out=arguments.out,
+        out=_writable(arguments.out),
     )
 
 
@@ -98,7 +105,14 @@ def measure(order: Order, say: Callable[[str], object]) -> dict[str, Any]:
     if order.threads is not None:
         torch.set_num_threads(order.threads)
     machine = Machine.of(order.device)
-    subject = make_subject(order.model, order.device, order.dtype, quantize=order.quantize, with_reference=order.beside)
+    subject = make_subject(
+        order.model,
+        order.device,
+        order.dtype,
+        quantize=order.quantize,
+        kv_cache=order.kv_cache,
+        with_reference=order.beside,
+    )
     peer = Reference(subject.reference) if order.beside else None
     rates = measure_rates(order.device, order.dtype)
     context = Context(subject, peer, rates, SCALES[order.scale], Material(subject.config))
@@ -125,6 +139,25 @@ def _sections(names: list[str], model: str, device: torch.device) -> tuple[str, 
         return tuple(dict.fromkeys(names))
     has_commands = device.type == "cpu" and model not in RANDOM_MODELS
     return tuple(name for name in SECTIONS if name != CPU_SECTION or has_commands)
+
+
+def _writable(out: Path | None) -> Path | None:
+    """The same, if a report can be written there: better told now than after minutes of measuring.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    if out is None:
+        return None
+    folder = out if out.is_dir() else out.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return out
+    except OSError as error:
+        raise OptionError(
+            f"out {str(out)!r} cannot be written ({error.strerror}); give a file or a folder that can be"
+        ) from error
 
 
 def _allowed(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ from audioflamingo.bench.random_weights import (
 from audioflamingo.bench.reference import assembled_reference
 from audioflamingo.config import ModelConfig
 from audioflamingo.engine.engine import Engine
-from audioflamingo.engine.scheduler import Limits
+from audioflamingo.engine.scheduler import CacheKind, Limits
 from audioflamingo.model.costs import parameters
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.quantize import Scheme
@@ -45,6 +45,7 @@ class Subject:
         quantize: how the decoder's weights are kept, or None as they are.
         folder: where the checkpoint lies; None for random weights.
         reference: transformers' class, or None.
+        kv_cache: of the engines.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Subject:
     quantize: Scheme | None = None
     folder: Path | None = None
     reference: Any = None
+    kv_cache: CacheKind = "plain"
     _engine: Engine | None = field(default=None, repr=False)
 
     @property
@@ -74,7 +76,12 @@ class Subject:
 
     def new_engine(self, max_sequences: int, max_cache_tokens: int) -> Engine:
         """An engine that holds no more than this at once."""
-        limits = replace(Limits.usual(self.device.type), max_sequences=max_sequences, max_cache_tokens=max_cache_tokens)
+        limits = replace(
+            Limits.usual(self.device.type),
+            max_sequences=max_sequences,
+            max_cache_tokens=max_cache_tokens,
+            kv_cache=self.kv_cache,
+        )
         return Engine(self.model, endless_tokenizer(), limits)
 
     def drop_engine(self) -> None:
@@ -88,6 +95,7 @@ def make_subject(
     dtype: torch.dtype,
     *,
     quantize: Scheme | None = None,
+    kv_cache: CacheKind = "plain",
     with_reference: bool = False,
 ) -> Subject:
     """Load a model, or make one with random weights; unquantised, both classes share the memory of the weights.
@@ -97,6 +105,7 @@ def make_subject(
         device: where to.
         dtype: of the weights; of activations, where weights are quantised.
         quantize: how our decoder's weights are stored; the reference keeps its own.
+        kv_cache: of our engines.
         with_reference: whether transformers' class is made too.
 
     Raises:
@@ -113,8 +122,8 @@ def make_subject(
         config = RANDOM_MODELS[name] if folder is None else load_config(folder)
         tensors = random_tensors(config, device, torch.bfloat16)
         model, reference = _quantised(folder, config, tensors, Order(quantize, device, dtype)), None
-    cost = ModelCost.of(model, "fp8" if quantize == "fp8" else "weights")
-    return Subject(name, model, cost, quantize, folder, reference)
+    cost = replace(ModelCost.of(model, "fp8" if quantize == "fp8" else "weights"), kv_cache=kv_cache)
+    return Subject(name, model, cost, quantize, folder, reference, kv_cache)
 
 
 def _plain(name: str, folder: Path | None, device: torch.device, dtype: torch.dtype) -> Flamingo:
@@ -145,6 +154,7 @@ def model_card(subject: Subject) -> dict[str, Any]:
         "weights": f"random, seed {SEED}, normal * {INIT_STD}" if is_random else "checkpoint",
         "dtype": str(subject.model.dtype).removeprefix("torch."),
         "quantize": subject.quantize,
+        "kv_cache": subject.kv_cache,
         "num_parameters": parameters(subject.config).total,
         "bytes": subject.cost.total_bytes,
     }

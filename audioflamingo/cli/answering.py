@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from audioflamingo.cli.arguments import generation_options, loading_options
 from audioflamingo.cli.batches import answers_of, in_batches
-from audioflamingo.cli.output import report_error, report_notes, show_progress, write_json, write_text, write_thoughts
+from audioflamingo.cli.output import (
+    cut_notes,
+    report_error,
+    report_notes,
+    show_progress,
+    write_json,
+    write_text,
+    write_thoughts,
+)
 from audioflamingo.cli.wording import LONGEST_SPLIT_S, told
 from audioflamingo.errors import AnswerError, AudioError, FlamingoError, OptionError, PromptError
 
@@ -59,7 +67,7 @@ class Answerer:
 
     def sounds(self, files: Sequence[str]) -> list[Audio]:
         """The sounds of files; of any length where they are answered in parts."""
-        return read_sounds(files, is_split=self.options.get("long_audio") == "split")
+        return read_sounds(files, is_any_length=self.options.get("long_audio") in ("split", "truncate"))
 
     def batched(self, files: Sequence[str], question: str, tidy: Callable[[str], str] = str) -> int:
         """Answer a question about each of many files, some at a time; returns the exit code.
@@ -128,6 +136,7 @@ class Answerer:
         show_progress("")
         if not self.as_json:
             write_text("\n")
+            report_notes(cut_notes(reply.finish_reason))
             return
         write_json(
             {
@@ -141,14 +150,19 @@ class Answerer:
         )
 
 
-def read_sounds(files: Sequence[str], *, is_split: bool = False) -> list[Audio]:
-    """The sounds of the files, in order; "-" is standard input. `is_split` reads longer ones, too."""
+def read_sounds(files: Sequence[str], *, is_any_length: bool = False) -> list[Audio]:
+    """The sounds of the files, in order; "-" is standard input.
+
+    Args:
+        files: their names.
+        is_any_length: reads hours; otherwise what is longer than any checkpoint takes is refused before it is decoded.
+    """
     _refuse_second_stdin(files)
     show_progress(f"reading {', '.join(files)}")
     from audioflamingo.audio import load
-    from audioflamingo.audio.load import MAX_DURATION_S
+    from audioflamingo.engine.options import MAX_AUDIO_S
 
-    longest_s = LONGEST_SPLIT_S if is_split else MAX_DURATION_S
+    longest_s = LONGEST_SPLIT_S if is_any_length else MAX_AUDIO_S
     return [
         load(sys.stdin.buffer, name="standard input", max_duration_s=longest_s)
         if file == STDIN

@@ -18,6 +18,7 @@ GENERATION_OPTIONS = (
 )  # fmt: skip
 
 
+EIGHT_BIT_CACHE = "kv-int8"
 _NO_OPTION = "\0"  # cannot stand in any word of a command line
 
 
@@ -89,17 +90,32 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         "--quantize",
-        metavar="NAME",
-        help="float32, bfloat16 or float16; int8, int4 or fp8 for a smaller model; by default what fits the device",
+        metavar="NAMES",
+        help="float32, bfloat16, float16; int8, int4, fp8 for smaller weights; kv-int8, a smaller cache: int4,kv-int8",
     )
 
 
 def loading_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `load_model` takes beside the name, from the options of `add_model`."""
+    from audioflamingo.loading import DTYPES
     from audioflamingo.model.quantize.schemes import SCHEMES
 
-    kind = "quantize" if arguments.dtype in SCHEMES else "dtype"
-    return {"device": arguments.device, kind: arguments.dtype, "adapter": arguments.adapter, "progress": show_loading}
+    names = arguments.dtype.split(",") if arguments.dtype else []
+    dtypes, schemes = ([name for name in names if name in known] for known in (DTYPES, SCHEMES))
+    others = [name for name in names if name not in (*dtypes, *schemes, EIGHT_BIT_CACHE)]
+    if others or len(dtypes) > 1 or len(schemes) > 1:
+        raise OptionError(
+            f"--dtype (or --quantize) is {arguments.dtype!r}; allowed, joined by commas: one of {', '.join(DTYPES)}, "
+            f"one of {', '.join(SCHEMES)}, and {EIGHT_BIT_CACHE}"
+        )
+    return {
+        "device": arguments.device,
+        "dtype": dtypes[0] if dtypes else None,
+        "quantize": schemes[0] if schemes else None,
+        "kv_cache": "int8" if EIGHT_BIT_CACHE in names else "plain",
+        "adapter": arguments.adapter,
+        "progress": show_loading,
+    }
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from audioflamingo.cli.answering import Answerer
 from audioflamingo.cli.arguments import add_generation, add_model
-from audioflamingo.cli.output import show_progress, write_json, write_text
+from audioflamingo.cli.output import report_notes, show_progress, write_json, write_text
 from audioflamingo.errors import OptionError
 
 SUMMARY = "Name what is heard: tags; the emotion of a speaker; genre, key, tempo and more of music."
@@ -19,6 +19,7 @@ flamingo facts tags street.wav --among "a dog barking,rain falling"
 flamingo facts emotion talk.wav --json
 flamingo facts song *.mp3 --json > songs.jsonl
 """
+UNTOLD = "untold"  # the field of a value that says what the model does not tell
 KINDS: dict[str, Callable[..., Any]] = {
     "tags": lambda model, sound, options: model.tags(sound, **options),
     "emotion": lambda model, sound, options: model.emotion(sound, **options),
@@ -54,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             write_json({"files": [file], **found})
         else:
-            write_text(heading.rstrip(" ") + "\n" * bool(heading) + "".join(_line(*one) for one in found.items()))
+            told = (one for one in found.items() if one[0] != UNTOLD and one[1] is not None)
+            write_text(heading.rstrip(" ") + "\n" * bool(heading) + "".join(_line(*one) for one in told))
+            report_notes(found.get(UNTOLD, ()))
 
     return answerer.each(arguments.files, answer)
 

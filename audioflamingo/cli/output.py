@@ -43,6 +43,11 @@ def report_notes(notes: Iterable[str]) -> None:
         _write_line("note", note)
 
 
+def cut_notes(finish_reason: str | None) -> list[str]:
+    """A note where an answer ended for lack of room."""
+    return ["the answer was cut; a larger --max-new-tokens gives it more room"] if finish_reason == "length" else []
+
+
 def show_progress(text: str) -> None:
     """Replace the line that says what is going on; only where a person watches. Empty text clears it."""
     if not sys.stderr.isatty() or not (text or _progress.is_shown):

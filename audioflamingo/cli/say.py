@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from audioflamingo.cli.arguments import number
-from audioflamingo.cli.output import report_notes
+from audioflamingo.cli.output import OutputError, report_notes
 from audioflamingo.errors import FlamingoError, OptionError
 
 SUMMARY = "Read text aloud: words, or standard input as it comes."
@@ -77,11 +77,21 @@ def read_text(file: BinaryIO) -> Iterator[str]:
 
 
 def write_wav(file: BinaryIO, pieces: Iterable[bytes]) -> None:
-    """A WAV stream of unknown length."""
-    file.write(wav_header(UNKNOWN_SIZE))
-    for piece in pieces:
-        file.write(piece)
-        file.flush()
+    """A WAV stream of unknown length.
+
+    Raises:
+        OutputError: it takes no more, for example because a disk is full.
+        BrokenPipeError: the reader went away.
+    """
+    try:
+        file.write(wav_header(UNKNOWN_SIZE))
+        for piece in pieces:
+            file.write(piece)
+            file.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"the sound cannot be written: {error.strerror}") from error
 
 
 def write_wav_file(path: Path, pieces: Iterable[bytes]) -> None:

@@ -77,7 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser, stage: str = "") -> None:
     add(
         "--replay", type=whole_number(0), metavar="N", help="rows of our own world to mix in; lora on nano: 150, else 0"
     )
-    add("--seed", type=whole_number(0), metavar="N", help="same seed, same data, same machine: same result")
+    add(
+        "--seed", type=whole_number(0), metavar="N",
+        help="same seed, data and machine: the same bits, on a GPU by somewhat slower kernels than without --seed",
+    )  # fmt: skip
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1; by default the GPU if there is one")
     add("--save-every", type=whole_number(1), default=100, metavar="N", help="steps between checkpoints (100)")
     shard = "divide the model (the default), every sequence, or both, among the processes of torchrun"
@@ -138,6 +141,7 @@ def _changed(stage: Stage, arguments: argparse.Namespace) -> Stage:
     """The stage with the options that were given."""
     given = {name: getattr(arguments, name) for name in ("epochs", "rate", "batch_s", "micro_s", "seed")}
     given["quantize"] = getattr(arguments, "quantize", None)
+    given["deterministic"] = None if arguments.seed is None else True  # who names a seed wants the run to repeat
     stage = replace(stage, **{name: value for name, value in given.items() if value is not None})
     if arguments.rank is None:
         return stage

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("txt", "json", "srt", "vtt"),
         default="txt",
-        help="text (default), a JSON line a file, or subtitles; subtitles are made from pieces of 30 s",
+        help="text (default), a JSON line a file, or subtitles, which are made from pieces of 30 s",
     )
     parser.add_argument("--json", action="store_true", help="the same as --format json")
     parser.add_argument("--resume", metavar="FILE", help="keep what is done here, and go on from it (one sound only)")
@@ -56,16 +56,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _in_pieces(answerer: Answerer, file: str, heading: str, form: str) -> None:
+    from audioflamingo.cli.pace import Pace
     from audioflamingo.longform import as_srt, as_values, as_vtt, transcribe_long
 
-    (sound,) = read_sounds([file], is_split=True)
-    transcript = transcribe_long(
-        answerer.model,
-        sound,
-        resume=answerer.arguments.resume,
-        progress=lambda done_s, all_s: show_progress(f"heard {done_s:.0f} of {all_s:.0f} s ({done_s / all_s:.0%})"),
-        **answerer.options,
-    )
+    (sound,) = read_sounds([file], is_any_length=True)
+    resume = answerer.arguments.resume
+    try:
+        transcript = transcribe_long(
+            answerer.model, sound, resume=resume, progress=Pace(sound.duration_s).show, **answerer.options
+        )
+    except KeyboardInterrupt:
+        if resume:
+            report_notes([f"what is done is kept in {resume}; the same words go on from there"])
+        raise
     show_progress("")
     if form == "json":
         write_json({"files": [file], **as_values(transcript)})

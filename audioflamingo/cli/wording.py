@@ -11,12 +11,15 @@ import re
 from audioflamingo.errors import CheckpointError
 
 LONGEST_SPLIT_S = 24 * 3_600.0
-"""Longest sound that is read where it is answered in parts; 5.5 GB of samples."""
+"""Longest sound that is read where it is answered in parts or cut; 5.5 GB of samples."""
 
 _REMEDIES = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
-        (r"Cut it, or raise max_duration_s", f"Cut it; with --long-audio split up to {LONGEST_SPLIT_S:.0f} s are read"),
+        (
+            r"Cut it, or raise max_duration_s",
+            f"Cut it; with --long-audio split or truncate up to {LONGEST_SPLIT_S:.0f} s are read",
+        ),
         (r", or pass placeholders=False if it is ordinary text", ", or leave its brackets out if it is ordinary text"),
         (r", or raise max_prompt_tokens \([^)]*\)", ""),
         (r"\('af3-think' gets the released one\), or load_model\(\.\.\., thinking=FOLDER\)", "(--model af3-think)"),
@@ -26,7 +29,7 @@ _REMEDIES = tuple(
         (r"\blong_audio='(\w+)'", r"--long-audio \1"),
     )
 )
-_NAMES = re.compile(r"(?<![\w'-])(?:max_new_tokens|top_k|top_p|repetition_penalty)(?![\w'])")
+_NAMES = re.compile(r"(?<![\w'-])(?:max_new_tokens|max_thought_tokens|top_k|top_p|repetition_penalty)(?![\w'])")
 
 
 def told(error: Exception) -> str:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audioflamingo.cli.arguments import number, whole_number
 from audioflamingo.cli.output import show_progress, write_json, write_text
 
+if TYPE_CHECKING:
+    from audioflamingo.world.export import Order
+
+DEFAULT_HOURS = 0.1
 SUMMARY = "Make sounds with questions and exact answers, as training data or as a page to listen to."
 EXAMPLES = """\
 flamingo world --tasks counting,temporal_order --hours 0.1 --seed 1 --out ./data
@@ -25,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tasks", default="all", metavar="NAMES", help="tasks or their families, by commas; see --list"
     )
-    parser.add_argument("--hours", type=number(0), default=0.1, metavar="H", help="of audio (default 0.1)")
+    parser.add_argument("--hours", type=number(0), metavar="H", help="of audio (default 0.1)")
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="S", help="the same seed, the same files")
     parser.add_argument(
         "--split",
@@ -34,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train, test_known (words and phrasings held out), test_unknown (voices, sounds, instruments too)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; an export that was cut off goes on")
-    parser.add_argument("--workers", type=whole_number(1), default=_cores(), metavar="N", help="processes; all cores")
+    parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes; by default as many as cores")
     parser.add_argument("--longest", type=number(40, 600), default=600.0, metavar="S", help="seconds of long scenes")
     parser.add_argument("--strength", type=number(0, 1), default=0.5, metavar="X", help="of rooms and noise; 0: clean")
     parser.add_argument("--soundfont", type=Path, action="append", metavar="SF2", help="also play music through it")
@@ -59,17 +64,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError("no --out is given; name a folder to write to.")
     world = World(arguments.split, arguments.strength, arguments.longest, tuple(arguments.soundfont or ()))
     audio = "wav" if arguments.wav else "flac"
-    order = Order(parse_tasks(arguments.tasks), arguments.hours, arguments.seed, world, audio)  # type: ignore[arg-type]
+    hours = DEFAULT_HOURS if arguments.hours is None else arguments.hours
+    order = Order(parse_tasks(arguments.tasks), hours, arguments.seed, world, audio)  # type: ignore[arg-type]
     if arguments.listen:
-        from audioflamingo.world.listen import write_page
-
-        write_text(f"{write_page(order, arguments.out)}\n")
-        return 0
-    done = export(order, arguments.out, num_workers=arguments.workers, report=_progress)
+        return _listen(order, arguments)
+    done = export(order, arguments.out, num_workers=arguments.workers or _cores(), report=_progress)
     show_progress("")
     write_json(
         {"out": str(arguments.out), "scenes": done.num_scenes, "rows": done.num_rows, "hours": done.duration_s / 3600}
     )
+    return 0
+
+
+def _listen(order: Order, arguments: argparse.Namespace) -> int:
+    from audioflamingo.errors import OptionError
+    from audioflamingo.world.listen import write_page
+
+    unused = [f"--{name}" for name in ("hours", "workers", "wav") if getattr(arguments, name)]
+    if unused:
+        raise OptionError(f"a page has a pair of scenes of each task: {', '.join(unused)} has no part in --listen.")
+    page = write_page(order, arguments.out, show_progress)
+    show_progress("")
+    write_text(f"{page}\n")
     return 0
 
 
@@ -89,7 +105,7 @@ def _list() -> int:
 
 
 def _check(folder: Path) -> int:
-    from audioflamingo.world.check import check_export
+    from audioflamingo.world.check_files import check_export
 
     num_turns, problems = check_export(folder)
     for problem in problems:

@@ -19,6 +19,7 @@ from audioflamingo.conversation.model import ChatModel, PromptSize
 from audioflamingo.conversation.sounds import Sources, loaded
 from audioflamingo.conversation.stream import Stream
 from audioflamingo.errors import PromptError
+from audioflamingo.prompt.messages import is_measurable
 from audioflamingo.types import Audio, Delta, Message, Reply
 
 _NAME_TAG = re.compile(r"<sound:([^<>\n]{1,255})>", re.IGNORECASE)
@@ -77,10 +78,22 @@ class Chat:
     def stream(
         self, question: str, audio: Sources = None, *, sample_rate_hz: int | None = None, **options: Any
     ) -> Stream:
-        """Like `ask`, piece by piece. What was said until the stream ends or is closed becomes part of the memory."""
+        """Like `ask`, piece by piece. What was said until the stream ends or is closed becomes part of the memory.
+
+        A stream that is closed before a word of the answer came leaves the conversation as it was.
+        """
         asked, sent, notes = self._next(question, audio, sample_rate_hz, options)
         stream = self._model.stream(sent, **self.options | options)
         return Stream(self._remembered(asked, stream), (*notes, *stream.notes))
+
+    def choose(self, **options: Any) -> None:
+        """Options of all answers from now on, beside or instead of those that were chosen before.
+
+        Raises:
+            FlamingoError: one is not usable, such as thinking by a model that cannot; nothing is changed.
+        """
+        self._model.check(**self.options | options)
+        self.options |= options
 
     def undo(self) -> bool:
         """Forget the last question with its sounds and its answer; False where there is none."""
@@ -127,18 +140,23 @@ class Chat:
         text = _with_numbers(question, (*self.sounds, *new))
         asked = (*self.messages, Message("user", (*new, text)))
         chosen = self.options | dict(options)
-        sent, notes = fitted(asked, self._num_pinned, lambda some: self._model.measure(some, **chosen).fits)
+
+        def fits(some: tuple[Message, ...]) -> bool:
+            return is_measurable(some) and self._model.measure(some, **chosen).fits
+
+        sent, notes = fitted(asked, self._num_pinned, fits)
         return asked, sent, notes
 
     def _remembered(self, asked: tuple[Message, ...], stream: Stream) -> Iterator[Delta]:
-        text = ""
+        text, is_over = "", False
         try:
             with stream:
                 for delta in stream:
                     text += delta.text
+                    is_over = delta.finish_reason is not None
                     yield delta
         finally:
-            if text:
+            if text or is_over:
                 self.messages = (*asked, Message("assistant", (text,)))
 
 

@@ -7,13 +7,32 @@ a later question in the prompt names as ``<sound-k>``. What was left out is said
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from audioflamingo.errors import PromptError
 from audioflamingo.types import Audio, Message
 
 _TAG = re.compile(r"<sound-([0-9]{1,6})>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """A question with what follows it until the next one.
+
+    Attributes:
+        indices: its messages.
+        own: numbers, from 1, of the sounds that are said in it.
+        named: how often it names each sound.
+    """
+
+    indices: tuple[int, ...]
+    own: frozenset[int]
+    named: Counter[int]
 
 
 def fitted(
@@ -24,23 +43,28 @@ def fitted(
     Args:
         messages: a whole conversation whose last message is the user's.
         num_pinned: messages at the beginning that always stay.
-        fits: whether the model takes a conversation.
+        fits: whether the model takes a conversation; it takes what is left of one that it takes.
 
     Raises:
         PromptError: it does not fit even with all left out that may be.
     """
-    kept = list(range(len(messages)))
-    dropped: list[int] = []
-    while not fits(_selected(messages, kept)):
-        exchange = _oldest_droppable(messages, kept, num_pinned)
-        if exchange is None:
-            raise PromptError(
-                "the conversation does not fit the context even without its earlier exchanges; "
-                "shorten the question or its sounds, lower max_new_tokens, or begin a new conversation"
-            )
-        dropped += exchange
-        kept = [index for index in kept if index not in exchange]
-    return _selected(messages, kept), _note(messages, dropped, num_pinned)
+    if fits(messages):
+        return messages, ()
+    order = [exchange.indices for exchange in _in_order(messages, num_pinned)]
+
+    def without(num_dropped: int) -> tuple[Message, ...]:
+        dropped = {index for indices in order[:num_dropped] for index in indices}
+        return _selected(messages, [index for index in range(len(messages)) if index not in dropped])
+
+    # Measuring is dear and the answer is monotonic: the fewest that must go are found by bisection.
+    num_dropped = bisect.bisect_left(range(1, len(order) + 1), True, key=lambda number: fits(without(number))) + 1
+    if num_dropped > len(order):
+        raise PromptError(
+            "the conversation does not fit the context even without its earlier exchanges; "
+            "shorten the question or its sounds, lower max_new_tokens, or begin a new conversation"
+        )
+    dropped = [index for indices in order[:num_dropped] for index in indices]
+    return without(num_dropped), _note(messages, dropped, num_pinned)
 
 
 def num_sounds(messages: Sequence[Message]) -> int:
@@ -48,43 +72,51 @@ def num_sounds(messages: Sequence[Message]) -> int:
     return sum(isinstance(part, Audio) for message in messages for part in message.content)
 
 
-def _oldest_droppable(messages: tuple[Message, ...], kept: list[int], num_pinned: int) -> list[int] | None:
-    for place, index in enumerate(kept):
-        if index < num_pinned or messages[index].role != "user" or index == kept[-1]:
-            continue
-        exchange = [index]
-        for follower in kept[place + 1 :]:
-            if messages[follower].role == "user":
-                break
-            exchange.append(follower)
-        rest = [other for other in kept if other not in exchange]
-        if not _named(messages, rest) & _own_sounds(messages, exchange):
-            return exchange
-    return None
+def _in_order(messages: tuple[Message, ...], num_pinned: int) -> Iterator[_Exchange]:
+    """The exchanges that may be left out, each time the oldest one whose sounds no other message still names."""
+    exchanges = _exchanges(messages, num_pinned)
+    in_exchanges = {index for exchange in exchanges for index in exchange.indices}
+    others = [index for index in range(len(messages)) if index not in in_exchanges]
+    named = sum((exchange.named for exchange in exchanges), _named(messages, others))
+    while True:
+        free = (one for one in exchanges if all(named[sound] == one.named[sound] for sound in one.own))
+        exchange = next(free, None)
+        if exchange is None:
+            return
+        yield exchange
+        exchanges.remove(exchange)
+        named.subtract(exchange.named)
 
 
-def _own_sounds(messages: tuple[Message, ...], indices: Sequence[int]) -> set[int]:
-    """Numbers, from 1, of the sounds that are said in these messages."""
-    found: set[int] = set()
-    for index in indices:
-        before = num_sounds(messages[:index])
-        found |= set(range(before + 1, before + 1 + num_sounds(messages[index : index + 1])))
-    return found
+def _exchanges(messages: tuple[Message, ...], num_pinned: int) -> list[_Exchange]:
+    """All that begin with a question behind the pinned messages, but for the last question."""
+    starts = [index for index in range(num_pinned, len(messages)) if messages[index].role == "user"]
+    sounds = [0, *itertools.accumulate(num_sounds([message]) for message in messages)]
+    return [
+        _Exchange(
+            tuple(range(start, end)),
+            frozenset(range(sounds[start] + 1, sounds[end] + 1)),
+            _named(messages, range(start, end)),
+        )
+        for start, end in itertools.pairwise(starts)
+    ]
 
 
-def _named(messages: tuple[Message, ...], indices: Sequence[int]) -> set[int]:
+def _named(messages: tuple[Message, ...], indices: Iterable[int]) -> Counter[int]:
+    """How often each sound is named by number in these messages."""
     texts = (
         part for index in indices if messages[index].role != "assistant"
         for part in messages[index].content if isinstance(part, str)
     )  # fmt: skip
-    return {int(number) for text in texts for number in _TAG.findall(text)}
+    return Counter(int(number) for text in texts for number in _TAG.findall(text))
 
 
 def _selected(messages: tuple[Message, ...], kept: list[int]) -> tuple[Message, ...]:
     """These messages, their ``<sound-k>`` counted anew."""
     if len(kept) == len(messages):
         return messages
-    old_numbers = sorted(_own_sounds(messages, kept))
+    sounds = [0, *itertools.accumulate(num_sounds([message]) for message in messages)]
+    old_numbers = [number for index in kept for number in range(sounds[index] + 1, sounds[index + 1] + 1)]
     new_number = {old: new for new, old in enumerate(old_numbers, start=1)}
 
     def renumbered(part: str | Audio, role: str) -> str | Audio:
@@ -102,9 +134,21 @@ def _note(messages: tuple[Message, ...], dropped: list[int], num_pinned: int) ->
     if not dropped:
         return ()
     turns = [index for index, message in enumerate(messages) if message.role == "user" and index >= num_pinned]
-    numbers = sorted(turns.index(index) + 1 for index in dropped if index in turns)
+    number_of = {index: number for number, index in enumerate(turns, start=1)}
+    numbers = sorted(number_of[index] for index in dropped if index in number_of)
     sounds = num_sounds([messages[index] for index in dropped])
     return (
-        f"the context is full: question {', '.join(map(str, numbers))} of this conversation, with answer and "
+        f"the context is full: question {_ranges(numbers)} of this conversation, with answer and "
         f"{sounds} sound(s), left out of the prompt (oldest first)",
     )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers in order as "1 to 40, 43"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)

@@ -47,3 +47,6 @@ class ChatModel(Protocol):
 
     def measure(self, conversation: Sequence[Message], **options: Any) -> PromptSize:
         """What the conversation takes as a prompt, even where it does not fit."""
+
+    def check(self, **options: Any) -> None:
+        """Refuse options that an answer would refuse."""

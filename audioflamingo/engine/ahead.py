@@ -20,6 +20,7 @@ from audioflamingo.engine.kv_cache import DecodeBatch, PagedCache
 from audioflamingo.engine.scheduler import Chunk
 from audioflamingo.engine.sequence import Sequence
 from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.model.placing import sent
 
 
 @dataclass(frozen=True)
@@ -109,4 +110,4 @@ class GraphWriter:
         self._num_blocks = num_blocks
         widest = max(map(len, tables))
         padded = [[*table, *[SCRATCH_BLOCK] * (widest - len(table))] for table in tables]
-        return torch.tensor(padded, dtype=torch.int32).to(self._device, non_blocking=True)
+        return sent(torch.tensor(padded, dtype=torch.int32), self._device)

@@ -13,10 +13,12 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from audioflamingo.engine.kv_cache import BLOCK_TOKENS, DecodeBatch, PagedCache
+from audioflamingo.engine.blocks import num_blocks_for
+from audioflamingo.engine.kv_cache import BLOCK_TOKENS, DecodeBatch, PagedCache, stretches_of
 from audioflamingo.engine.scheduler import Chunk
 from audioflamingo.engine.sequence import Sequence
 from audioflamingo.model.attention import Packing, attend, scaled_dot_product
+from audioflamingo.model.placing import sent
 
 SHORT_TOKENS = 1_024  # longer sequences are worth a call of their own
 MAX_PADDING = 2  # times the shortest of a group that may be read of it
@@ -36,7 +38,7 @@ class PagedDecodeContext:
     def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionContext`; N is B here."""
         self._cache.write(layer_index, self._batch.slots, key, value)
-        keys, values = self._cache.keys[layer_index][self._seen], self._cache.values[layer_index][self._seen]
+        keys, values = self._cache.at(layer_index, self._seen)
         # Queries that share a key head stand where a sequence's queries would: no key is ever repeated in memory.
         grouped = query.view(query.shape[0], keys.shape[2], -1, query.shape[2])
         seen = keys.transpose(1, 2), values.transpose(1, 2)
@@ -55,6 +57,8 @@ class RunDecodeContext:
 
     def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionContext`; N is B here."""
+        if not self._cache.is_read_in_place:
+            return self._attend_widened(layer_index, query, key, value)
         pair = self._cache.pair(layer_index)
         if self._slot is None:
             self._cache.write(layer_index, self._slots, key, value)
@@ -63,6 +67,14 @@ class RunDecodeContext:
         grouped = query.view(query.shape[0], pair.shape[2], -1, query.shape[2])
         parts = [group.attend(grouped[group.rows], pair, self._runs) for group in self._groups]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).flatten(1, 2)
+
+    def _attend_widened(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        self._cache.write(layer_index, self._slots, key, value)
+        grouped = query.view(query.shape[0], key.shape[1], -1, query.shape[2])
+        seen = (self._cache.stretches(layer_index, runs) for runs in self._runs)
+        return torch.cat([scaled_dot_product(row[None], *one) for row, one in zip(grouped, seen, strict=True)]).flatten(
+            1, 2
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class _Group:
         """(B, Hkv, G, Dh) outputs for queries of the same shape."""
         own = runs[self.rows.start]
         if self.mask is None:
-            return scaled_dot_product(query, *_stored(pair, own))
+            return scaled_dot_product(query, *stretches_of(pair, own))
         halves, slots, heads, width = pair.stride()
         shape = (2, query.shape[0], pair.shape[2], self.longest, pair.shape[3])
         seen = pair.as_strided(shape, (halves, self.stride * slots, heads, slots, width), own[0][0] * slots)
@@ -131,38 +143,34 @@ class ChunkContext:
         self._cache = cache
         self._packing = Packing.of([chunk.num_tokens for chunk in chunks], cache.device)
         self._are_fresh = all(chunk.start == 0 for chunk in chunks)
-        self._runs = [chunk.sequence.runs(chunk.end) for chunk in chunks]
-        slots = [chunk.sequence.slot(position) for chunk in chunks for position in range(chunk.start, chunk.end)]
-        self._slots = torch.tensor(slots, device=cache.device)
+        self._runs = [] if self._are_fresh else [chunk.sequence.runs(chunk.end) for chunk in chunks]
+        slots = torch.cat([slots_of(chunk.sequence, chunk.start, chunk.end) for chunk in chunks])
+        self._slots = sent(slots, cache.device)
 
         positions = torch.cat([torch.arange(chunk.start, chunk.end) for chunk in chunks])
-        self.positions = positions.to(cache.device)
+        self.positions = sent(positions, cache.device)
         """(N,) int64 position of each token in its sequence."""
         ends = accumulate(chunk.num_tokens for chunk in chunks)
         last_rows = [end - 1 for end, chunk in zip(ends, chunks, strict=True) if chunk.is_last]
-        self.last_rows = torch.tensor(last_rows, dtype=torch.int64, device=cache.device)
+        self.last_rows = sent(torch.tensor(last_rows, dtype=torch.int64), cache.device)
         """(B,) int64 rows of the last tokens of those sequences that are read to their end."""
 
     def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionContext`."""
-        self._cache.write(layer_index, self._slots, key, value)
+        key, value = self._cache.write(layer_index, self._slots, key, value)
         if self._are_fresh:
             return attend(query, key, value, self._packing, causal=True)
-        pair = self._cache.pair(layer_index)
         parts = torch.split(query, list(self._packing.lengths))
-        seen = (_stored(pair, runs) for runs in self._runs)
+        seen = (self._cache.stretches(layer_index, runs) for runs in self._runs)
         return torch.cat([_behind_past(part, *one) for part, one in zip(parts, seen, strict=True)])
 
 
-def _stored(pair: Tensor, runs: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Keys and values, each (1, Hkv, T, Dh), of the given stretches of slots; a view where there is only one."""
-    if len(runs) == 1:
-        first, size = runs[0]
-        seen = pair.narrow(1, first, size)
-    else:
-        seen = torch.cat([pair.narrow(1, first, size) for first, size in runs], dim=1)
-    keys, values = seen.transpose(1, 2).unsqueeze(1).unbind(0)
-    return keys, values
+def slots_of(sequence: Sequence, start: int, end: int) -> Tensor:
+    """(end - start,) int64 on the CPU: where keys and values of positions [start, end) lie."""
+    first = start // BLOCK_TOKENS
+    blocks = torch.tensor(sequence.blocks[first : num_blocks_for(end)])
+    slots = (blocks[:, None] * BLOCK_TOKENS + torch.arange(BLOCK_TOKENS)).flatten()
+    return slots[start - first * BLOCK_TOKENS : end - first * BLOCK_TOKENS]
 
 
 def _behind_past(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from collections.abc import Sequence as Rows
+from contextlib import nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from audioflamingo.audio import log_mel_batch
 from audioflamingo.config import HOP_SAMPLES
+from audioflamingo.engine.aside import Aside
 from audioflamingo.engine.memory import memory_errors_told
 from audioflamingo.engine.prompt_graphs import GraphEncoder
 from audioflamingo.engine.sequence import Piece
@@ -29,8 +31,17 @@ Samples = npt.NDArray[np.float32]
 class WindowEmbeddings:
     """The embeddings used last, within a budget of memory."""
 
-    def __init__(self, model: Flamingo, *, windows_at_once: int, most_bytes: int) -> None:
+    def __init__(self, model: Flamingo, *, windows_at_once: int, most_bytes: int, is_aside: bool = False) -> None:
+        """Begin with nothing.
+
+        Args:
+            model: whose encoder and projector run.
+            windows_at_once: that they run together.
+            most_bytes: of what is kept.
+            is_aside: whether the encoder has a queue of its own on a GPU, beside the one that reads and writes.
+        """
         self._model = model
+        self._aside = Aside(model.device) if is_aside and model.device.type == "cuda" else None
         self._graphs = GraphEncoder(model)
         self._windows_at_once = windows_at_once
         self._most_bytes = most_bytes
@@ -44,12 +55,27 @@ class WindowEmbeddings:
 
         The result holds all that were asked for, even where they are more than the budget keeps.
         """
+        found = self._begun(pieces)
+        if self._aside is not None:
+            self._aside.join(found)
+        return found
+
+    def begin(self, pieces: Iterable[Piece]) -> None:
+        """Give the encoder the windows that are not known, and wait for nothing."""
+        self._begun(pieces)
+
+    def are_there(self, pieces: Iterable[Piece]) -> bool:
+        """Whether nothing that was begun of these windows is still at work."""
+        return self._aside is None or self._aside.are_done(piece.key for piece in pieces)
+
+    def _begun(self, pieces: Iterable[Piece]) -> dict[bytes, Tensor]:
         wanted = {piece.key: piece for piece in pieces}
         found = {key: self._kept[key] for key in wanted if key in self._kept}
         new = [piece for key, piece in wanted.items() if key not in found]
-        found.update(zip((piece.key for piece in new), self._encode(new), strict=True))
-        for key in wanted:
-            self._keep(key, found[key])
+        with nullcontext() if self._aside is None else self._aside.running([piece.key for piece in new]):
+            found.update(zip((piece.key for piece in new), self._encode(new), strict=True))
+            for key in wanted:
+                found[key] = self._keep(key, found[key])
         return found
 
     def forget(self) -> None:
@@ -73,15 +99,17 @@ class WindowEmbeddings:
         by_place = dict(zip(ordered, features, strict=True))
         return [by_place[place] for place in range(len(pieces))]
 
-    def _keep(self, key: bytes, embedding: Tensor) -> None:
+    def _keep(self, key: bytes, embedding: Tensor) -> Tensor:
+        """The same embedding in memory of its own: a view of many windows' would keep all of them alive."""
         if key not in self._kept:
-            # A view of many windows' common memory would keep all of them alive.
             self._kept[key] = embedding.clone()
             self.num_bytes += embedding.numel() * embedding.element_size()
         self._kept.move_to_end(key)
+        own = self._kept[key]
         while self.num_bytes > self._most_bytes:
             _, oldest = self._kept.popitem(last=False)
             self.num_bytes -= oldest.numel() * oldest.element_size()
+        return own
 
 
 def encode_windows(

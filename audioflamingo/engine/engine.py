@@ -131,7 +131,9 @@ class Engine:
         sampler = Sampler(sampling, prompt.ids, config.decoder.vocab_size, self.model.device)
         answer = Answer(self.tokenizer, sequence)
         with self._lock:
-            self._ready_runner()
+            runner = self._ready_runner()
+            if self.limits.encodes_aside and self._scheduler.running:
+                self._listen_aside(runner, sequence)
             self._tasks[sequence] = _Task(sampler, answer, self._inbox if inbox is None else inbox)
             self._scheduler.add(sequence)
         return sequence
@@ -222,6 +224,10 @@ class Engine:
         if not self._tasks:
             return
         runner = self._ready_runner()
+        for sequence in self._scheduler.waiting:
+            if sequence.is_listening:  # with nothing else to do, its place in the device's queue is soon enough
+                is_done = not self._scheduler.running or runner.embeddings.are_there(sequence.pieces)
+                sequence.is_listening = not is_done
         plan = self._scheduler.plan()
         for sequence, error in plan.failed:
             self._fail(sequence, error)
@@ -233,6 +239,11 @@ class Engine:
             self._run(writing, lambda some: runner.write_greedily(some, goes_on=goes_on and len(some) == len(writing)))
         else:
             self._run(writing, runner.write)
+
+    @torch.inference_mode()
+    def _listen_aside(self, runner: Runner, sequence: Sequence) -> None:
+        runner.embeddings.begin(sequence.pieces)
+        sequence.is_listening = not runner.embeddings.are_there(sequence.pieces)
 
     def _are_plain_greedy(self, chunks: list[Chunk]) -> bool:
         return all(self._tasks[chunk.sequence].sampler.is_plain_greedy for chunk in chunks)

@@ -203,7 +203,9 @@ class GraphDecoder:
         return few_rows(add_rms_norm(x, delta, norm.weight, norm.eps)[1], self._head)
 
     def _attend(self, index: int, qkv: Tensor, pages: Pages) -> Tensor:
-        return attend_paged(qkv, self._rotary, self._cache.keys[index], self._cache.values[index], self._heads, pages)
+        stores = self._cache.keys[index], self._cache.values[index]
+        eight_bits = self._cache.eight_bits(index)
+        return attend_paged(qkv, self._rotary, *stores, self._heads, pages, eight_bits=eight_bits)
 
 
 def _replayed(graph: torch.cuda.CUDAGraph, logits: Tensor) -> Tensor:

@@ -15,12 +15,17 @@ from torch import Tensor
 
 from audioflamingo.config import DecoderConfig
 from audioflamingo.engine.blocks import BLOCK_TOKENS, SCRATCH_BLOCK
+from audioflamingo.model.kernels import EightBits
+from audioflamingo.model.placing import sent
 
 __all__ = ["BLOCK_TOKENS", "SCRATCH_BLOCK", "DecodeBatch", "PagedCache"]
 
 
+Stretches = Sequence[tuple[int, int]]  # first slot and number of slots of each
+
+
 class PagedCache:
-    """Keys and values of all blocks.
+    """Keys and values of all blocks, as they are.
 
     Attributes:
         keys: for each layer (num_blocks * BLOCK_TOKENS, Hkv, Dh), one row a slot.
@@ -54,9 +59,18 @@ class PagedCache:
         """Memory that it takes."""
         return sum(pair.numel() * pair.element_size() for pair in self._pairs)
 
+    @property
+    def is_read_in_place(self) -> bool:
+        """Whether what is stored needs no widening, so that `pair` can be attended to where it lies."""
+        return True
+
     def pair(self, layer_index: int) -> Tensor:
-        """(2, slots, Hkv, Dh): a layer's keys and values in one tensor."""
+        """(2, slots, Hkv, Dh): a layer's keys and values in one tensor, as they are stored."""
         return self._pairs[layer_index]
+
+    def eight_bits(self, layer_index: int) -> EightBits | None:
+        """What a layer's codes are to be multiplied by, where they are codes."""
+        return None
 
     def grow(self, num_blocks: int) -> None:
         """Make room for more blocks; what is stored stays, at another address."""
@@ -66,10 +80,19 @@ class PagedCache:
             self._pairs[index] = larger
         self._name_halves()
 
-    def write(self, layer_index: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store (N, Hkv, Dh) keys and values at (N,) slots."""
+    def write(self, layer_index: int, slots: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (N, Hkv, Dh) keys and values at (N,) slots; returns them as they will be read."""
         self.keys[layer_index].index_copy_(0, slots, keys)
         self.values[layer_index].index_copy_(0, slots, values)
+        return keys, values
+
+    def at(self, layer_index: int, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (..., Hkv, Dh) of slots (...)."""
+        return self.keys[layer_index][slots], self.values[layer_index][slots]
+
+    def stretches(self, layer_index: int, runs: Stretches) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (1, Hkv, T, Dh), of stretches of slots in order; a view where there is only one."""
+        return stretches_of(self._pairs[layer_index], runs)
 
     def _new(self, num_blocks: int) -> Tensor:
         """(2, slots, Hkv, Dh) of zeros. On a CPU the heads lie apart, which is how they are read there, one by one."""
@@ -87,9 +110,14 @@ class PagedCache:
         self.values = [pair[1] for pair in self._pairs]
 
 
-def bytes_per_block(config: DecoderConfig, dtype: torch.dtype) -> int:
-    """Memory of one block, all layers, keys and values."""
-    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * BLOCK_TOKENS * dtype.itemsize
+def stretches_of(pair: Tensor, runs: Stretches) -> tuple[Tensor, Tensor]:
+    """See `PagedCache.stretches`; of (2, slots, Hkv, Dh)."""
+    if len(runs) == 1:
+        seen = pair.narrow(1, *runs[0])
+    else:
+        seen = torch.cat([pair.narrow(1, first, size) for first, size in runs], dim=1)
+    keys, values = seen.transpose(1, 2).unsqueeze(1).unbind(0)
+    return keys, values
 
 
 @dataclass(frozen=True)
@@ -121,12 +149,13 @@ class DecodeBatch:
             table[position // BLOCK_TOKENS] * BLOCK_TOKENS + position % BLOCK_TOKENS
             for table, position in zip(tables, positions, strict=True)
         ]
+        numbers = sent(torch.tensor([tokens, positions, slots, lengths]), device)
         return cls(
-            tokens=torch.tensor(tokens, dtype=torch.int64, device=device),
-            positions=torch.tensor(positions, dtype=torch.int64, device=device),
-            block_tables=torch.tensor(padded, dtype=torch.int32, device=device),
-            lengths=torch.tensor(lengths, dtype=torch.int32, device=device),
-            slots=torch.tensor(slots, dtype=torch.int64, device=device),
+            tokens=numbers[0],
+            positions=numbers[1],
+            block_tables=sent(torch.tensor(padded, dtype=torch.int32), device),
+            lengths=numbers[3].int(),
+            slots=numbers[2],
         )
 
     @property

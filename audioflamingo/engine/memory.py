@@ -9,7 +9,7 @@ import torch
 
 from audioflamingo.config import DecoderConfig
 from audioflamingo.engine.blocks import num_blocks_for
-from audioflamingo.engine.kv_cache import bytes_per_block
+from audioflamingo.engine.eight_bit_cache import bytes_per_block
 from audioflamingo.engine.scheduler import Limits
 from audioflamingo.errors import FlamingoError
 
@@ -62,7 +62,7 @@ def cache_blocks(config: DecoderConfig, dtype: torch.dtype, device: torch.device
         MemoryExhaustedError: a GPU has no room for a single block.
     """
     most = 1 + num_blocks_for(limits.max_cache_tokens)
-    size = bytes_per_block(config, dtype)
+    size = bytes_per_block(config, dtype, limits.kv_cache)
     if device.type == "cpu":
         return min(most, max(2, CPU_CACHE_BYTES // size)), most
     free, _ = torch.cuda.mem_get_info(device)

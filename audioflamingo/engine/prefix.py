@@ -27,13 +27,14 @@ def block_keys(sequence: Sequence, count: int) -> list[bytes]:
 
 def _extend(sequence: Sequence, count: int) -> None:
     keys, pieces = sequence.block_keys, sequence.pieces
-    start = len(keys) * BLOCK_TOKENS
-    place = next((place for place, piece in enumerate(pieces) if piece.end > start), len(pieces))
+    first = len(keys) * BLOCK_TOKENS
+    place = next((place for place, piece in enumerate(pieces) if piece.end > first), len(pieces))
+    ids = memoryview(array("q", sequence.ids(first, count * BLOCK_TOKENS)))
     while len(keys) < count:
         start = len(keys) * BLOCK_TOKENS
         end = start + BLOCK_TOKENS
         digest = blake2b(keys[-1] if keys else _ROOTS[sequence.sampling.use_adapter], digest_size=DIGEST_BYTES)
-        digest.update(array("q", sequence.ids(start, end)).tobytes())
+        digest.update(ids[start - first : end - first])
         while place < len(pieces) and pieces[place].start < end:
             piece = pieces[place]
             digest.update(piece.key + array("q", (piece.start - start,)).tobytes())

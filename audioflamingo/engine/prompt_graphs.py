@@ -182,14 +182,12 @@ class GraphPrefill:
 
     def _read(self, padded: int) -> Tensor:
         context = _FreshPrompt(self._cache, self._slots[:padded])
-        hidden = self._model.hidden_states(self._x[:padded], self._new_positions[:padded], context)
-        return hidden.index_select(0, self._last)
+        return self._model.hidden_states(self._x[:padded], self._new_positions[:padded], context, self._last)
 
     def _read_on(self, padded: int) -> Tensor:
         positions = self._positions[:padded]
         context = _BehindPast(self._cache, self._slots[:padded], self._table, positions + 1)
-        hidden = self._model.hidden_states(self._x[:padded], positions, context)
-        return hidden.index_select(0, self._last)
+        return self._model.hidden_states(self._x[:padded], positions, context, self._last)
 
 
 class _FreshPrompt:
@@ -201,7 +199,7 @@ class _FreshPrompt:
 
     def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionContext`."""
-        self._cache.write(layer_index, self._slots, key, value)
+        key, value = self._cache.write(layer_index, self._slots, key, value)
         return attend(query, key, value, self._packing, causal=True)
 
 
@@ -215,4 +213,5 @@ class _BehindPast:
     def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionContext`."""
         self._cache.write(layer_index, self._slots, key, value)
-        return attend_chunk(query, self._cache.keys[layer_index], self._cache.values[layer_index], self._pages)
+        keys, values = self._cache.keys[layer_index], self._cache.values[layer_index]
+        return attend_chunk(query, keys, values, self._pages, eight_bits=self._cache.eight_bits(layer_index))

@@ -5,16 +5,18 @@ Shapes: B sequences, A audio tokens, N packed tokens, D decoder width, V vocabul
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Rows
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audioflamingo.engine.ahead import GraphWriter
 from audioflamingo.engine.blocks import num_blocks_for
-from audioflamingo.engine.contexts import ChunkContext, PagedDecodeContext, RunDecodeContext
+from audioflamingo.engine.contexts import ChunkContext, PagedDecodeContext, RunDecodeContext, slots_of
+from audioflamingo.engine.eight_bit_cache import new_cache
 from audioflamingo.engine.embeddings import WindowEmbeddings
 from audioflamingo.engine.kv_cache import DecodeBatch, PagedCache
 from audioflamingo.engine.memory import cache_blocks, memory_errors_told
@@ -26,6 +28,7 @@ from audioflamingo.model.decoder import fuse_projections
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lean import LeanDecoder
 from audioflamingo.model.lora import SwitchedAdapter
+from audioflamingo.model.placing import sent
 from audioflamingo.model.threads import threads_for
 
 
@@ -46,9 +49,12 @@ class Runner:
         config = model.config.decoder
         num_blocks, self.most_blocks = cache_blocks(config, model.dtype, model.device, limits)
         with memory_errors_told(f"for a KV cache of {num_blocks:,} blocks", model.device):
-            self.cache = PagedCache(config, model.dtype, model.device, num_blocks)
+            self.cache = new_cache(model, num_blocks, limits.kv_cache)
         self.embeddings = WindowEmbeddings(
-            model, windows_at_once=limits.encoder_windows, most_bytes=limits.embedding_bytes
+            model,
+            windows_at_once=limits.encoder_windows,
+            most_bytes=limits.embedding_bytes,
+            is_aside=limits.encodes_aside,
         )
         self._lean = LeanDecoder.of(model.decoder)
         self._graphs = graph_writer(model, self.cache)
@@ -75,7 +81,7 @@ class Runner:
         sequences = [chunk.sequence for chunk in chunks]
         with self._adapted(sequences, [chunk.num_tokens for chunk in chunks]):
             prefill = None if _any_adapted(chunks) else self._prefill
-            hidden = read_chunks(self._model, self.cache, chunks, sounds, prefill)
+            hidden = read_chunks(self._model, self.cache, chunks, sounds, prefill, trims=not _any_adapted(chunks))
         ended = [chunk.sequence for chunk in chunks if chunk.is_last]
         with self._adapted(ended, [1] * len(ended)):
             return self._model.logits(hidden)
@@ -140,8 +146,17 @@ def _writing(chunks: Rows[Chunk]) -> str:
 
 def _fingerprint(model: Flamingo) -> int:
     """Changes where a weight is replaced, moved, or written to by anything that torch can see."""
-    tensors = (*model.parameters(), *model.buffers())
-    return hash(tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in tensors))
+    return hash(tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in _tensors(model)))
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    """All parameters and buffers. A first token waits for this walk, and ten times as long for torch's own."""
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
+        waiting += [one for one in module._modules.values() if one is not None]
+        yield from (one for one in module._parameters.values() if one is not None)
+        yield from (one for one in module._buffers.values() if one is not None)
 
 
 def read_chunks(
@@ -150,6 +165,8 @@ def read_chunks(
     chunks: Rows[Chunk],
     sounds: Mapping[bytes, Tensor],
     prefill: GraphPrefill | None = None,
+    *,
+    trims: bool = True,
 ) -> Tensor:
     """Run chunks of prompts, writing their keys and values into the cache.
 
@@ -159,6 +176,8 @@ def read_chunks(
         chunks: at least one, each of another sequence.
         sounds: (A, D) embeddings of the windows that stand in the chunks, by key.
         prefill: what reads a single short prompt, or the short end of one, by recorded launches, if anything does.
+        trims: whether the last layer leaves out the rows that nobody looks at; an adapter that is on for some of the
+            sequences has to see all.
 
     Returns:
         (B, D) hidden states at the end of those chunks that are their sequence's last, in order.
@@ -173,8 +192,9 @@ def read_chunks(
         if prefill is not None and _ends_one_prompt(chunks) and prefill.takes(embeddings, chunks[0].start):
             return _recorded(prefill, chunks[0], embeddings)
         context = ChunkContext(cache, chunks)
-        hidden = model.hidden_states(embeddings, context.positions, context)
-        return hidden[context.last_rows]
+        if not trims:
+            return model.hidden_states(embeddings, context.positions, context)[context.last_rows]
+        return model.hidden_states(embeddings, context.positions, context, context.last_rows)
 
 
 def _ends_one_prompt(chunks: Rows[Chunk]) -> bool:
@@ -184,19 +204,21 @@ def _ends_one_prompt(chunks: Rows[Chunk]) -> bool:
 def _recorded(prefill: GraphPrefill, chunk: Chunk, embeddings: Tensor) -> Tensor:
     """(1, D) state at the end of a short prompt, or of the short end of one, by recorded launches."""
     sequence = chunk.sequence
-    slots = torch.tensor([sequence.slot(position) for position in range(chunk.start, chunk.end)])
-    slots = slots.to(embeddings.device)
+    slots = sent(slots_of(sequence, chunk.start, chunk.end), embeddings.device)
     if chunk.start == 0:
         return prefill.hidden(embeddings, slots)
     held = sequence.blocks[: num_blocks_for(chunk.end)]
-    table = torch.tensor(held, dtype=torch.int32).to(embeddings.device)
+    table = sent(torch.tensor(held, dtype=torch.int32), embeddings.device)
     return prefill.continued(embeddings, slots, chunk.start, table)
 
 
 def _embed(model: Flamingo, chunks: Rows[Chunk], sounds: Mapping[bytes, Tensor]) -> Tensor:
     """(N, D) embeddings of the chunks' tokens, those of sounds in their places."""
-    ids = torch.tensor([token for chunk in chunks for token in chunk.sequence.ids(chunk.start, chunk.end)])
-    embeddings: Tensor = model.decoder.embed_tokens(ids.to(model.device))
+    ids = array("q")
+    for chunk in chunks:
+        ids.extend(chunk.sequence.ids(chunk.start, chunk.end))
+    on_device = sent(torch.frombuffer(ids, dtype=torch.int64), model.device)
+    embeddings: Tensor = model.decoder.embed_tokens(on_device)
     row = 0
     for chunk in chunks:
         for piece in chunk.pieces:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 from audioflamingo.engine.blocks import BLOCK_TOKENS, BlockPool, num_blocks_for
 from audioflamingo.engine.prefix import block_keys
 from audioflamingo.engine.sequence import Piece, Sequence
-from audioflamingo.errors import FlamingoError
+from audioflamingo.errors import FlamingoError, OptionError
 
 GPU_TOKENS, GPU_WINDOWS = 16_384, 20
+CacheKind = Literal["plain", "int8"]
 CPU_TOKENS_BESIDE = 512  # an eighth of a second of the embedded model on two cores
 
 
@@ -35,6 +37,8 @@ class Limits:
             on a GPU no other.
         encoder_windows: windows that the encoder runs together.
         embedding_bytes: memory for embeddings of sounds that were heard before.
+        encodes_aside: on a GPU, whether sounds that come while answers are being written are encoded beside them.
+        kv_cache: "plain" keeps keys and values in the dtype that is computed in, "int8" in half of 16 bits' memory.
     """
 
     max_sequences: int = 64
@@ -43,6 +47,15 @@ class Limits:
     prefill_tokens_beside: int | None = None
     encoder_windows: int = 8
     embedding_bytes: int = 256 << 20
+    encodes_aside: bool = False
+    kv_cache: CacheKind = "plain"
+
+    def __post_init__(self) -> None:
+        """Refuse a cache that there is not; the other values are numbers of the program's own."""
+        if self.kv_cache not in get_args(CacheKind):
+            raise OptionError(
+                f"kv_cache {self.kv_cache!r} is not one of {', '.join(get_args(CacheKind))}; plain is what is computed"
+            )
 
     @classmethod
     def usual(cls, device_type: str) -> Limits:
@@ -149,7 +162,8 @@ class Scheduler:
     def can_go_on(self, plan: Plan) -> bool:
         """Whether the next step will be that of the same answers and nothing else; they then hold blocks for it."""
         answers = [chunk.sequence for chunk in plan.writing]
-        if plan.reading or self.waiting or any(one.num_tokens + 1 >= one.max_tokens for one in answers):
+        is_next = any(not one.is_listening for one in self.waiting)
+        if plan.reading or is_next or any(one.num_tokens + 1 >= one.max_tokens for one in answers):
             return False
         growing = [one for one in answers if len(one.blocks) < num_blocks_for(one.num_tokens + 1)]
         if self.pool.num_free < len(growing):
@@ -203,6 +217,9 @@ class Scheduler:
             sequence = self.waiting.popleft()
             if num_blocks_for(sequence.num_tokens) > self.pool.num_usable:
                 plan.failed.append((sequence, self._too_long(sequence)))
+                continue
+            if sequence.is_listening:
+                deferred.append(sequence)
                 continue
             num_shareable = (sequence.num_tokens - 1) // BLOCK_TOKENS  # at least one token is always read
             keys = block_keys(sequence, num_shareable)

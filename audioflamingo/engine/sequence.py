@@ -48,6 +48,7 @@ class Sequence:
         finish_reason: None until the answer is complete.
         error: why there is no complete answer, where the finish reason is "error".
         is_cancelled: nobody waits for it any more.
+        is_listening: its sounds are being encoded beside others' answers; its prompt is read afterwards.
         blocks: of the cache, in order of position.
         block_keys: of its first blocks, as many as were asked for so far.
         num_cached: its first positions, whose keys and values are in the cache.
@@ -62,6 +63,7 @@ class Sequence:
     finish_reason: FinishReason | None = None
     error: FlamingoError | None = None
     is_cancelled: bool = False
+    is_listening: bool = False
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     num_cached: int = 0

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from weakref import WeakKeyDictionary
 
-import numpy as np
-import numpy.typing as npt
-
 from audioflamingo.audio import num_audio_tokens, split_windows
+from audioflamingo.engine.content import Samples, content_keys
 from audioflamingo.engine.sequence import Piece
 from audioflamingo.errors import PromptError
 from audioflamingo.types import Audio, Prompt
-
-Samples = npt.NDArray[np.float32]
 
 _known: WeakKeyDictionary[Audio, list[bytes]] = WeakKeyDictionary()
 
@@ -53,9 +48,9 @@ def pieces_of_sound(audio: Audio, start: int = 0, *, are_numbered: bool) -> list
 
 
 def _keys(audio: Audio, windows: list[Samples]) -> list[bytes]:
-    """Keys of a sound's windows, kept as long as the sound is: hashing ten minutes takes a tenth of a second."""
+    """Keys of a sound's windows, kept as long as the sound is."""
     if audio not in _known:
-        _known[audio] = [sha256(np.ascontiguousarray(window).data).digest() for window in windows]
+        _known[audio] = content_keys(windows)
     return _known[audio]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from audioflamingo.errors import AnswerError, OptionError
@@ -45,6 +45,31 @@ def answers(model: Asked, sound: Audio, questions: Iterable[Question], options: 
         AnswerError: an answer is empty, was cut, or says that the model cannot tell.
         OptionError: an option says what the answers must be, which the questions do.
     """
+    return {one.name: _read(one, reply, sound) for one, reply in _asked(model, sound, questions, options)}
+
+
+def told(
+    model: Asked, sound: Audio, questions: Iterable[Question], options: dict[str, Any]
+) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    """Like `answers`, with None where the model does not tell, and a line for each of these that says what it answered.
+
+    Raises:
+        OptionError: an option says what the answers must be, which the questions do.
+    """
+    found: dict[str, str | None] = {}
+    untold: list[str] = []
+    for question, reply in _asked(model, sound, questions, options):
+        try:
+            found[question.name] = _read(question, reply, sound)
+        except AnswerError as error:
+            found[question.name] = None
+            untold.append(str(error))
+    return found, tuple(untold)
+
+
+def _asked(
+    model: Asked, sound: Audio, questions: Iterable[Question], options: dict[str, Any]
+) -> Iterator[tuple[Question, Reply]]:
     if taken := [name for name in ("schema", "choices") if name in options]:
         raise OptionError(f"{taken[0]} came, but these questions have their own; ask or extract takes it")
     asked = list(questions)
@@ -53,7 +78,7 @@ def answers(model: Asked, sound: Audio, questions: Iterable[Question], options: 
         each=[_own_options(question, options) for question in asked],
         **options,
     )
-    return {one.name: _read(one, reply, sound) for one, reply in zip(asked, replies, strict=True)}
+    return zip(asked, replies, strict=True)
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from audioflamingo.audio import Source
 from audioflamingo.audio import load as load_audio
 from audioflamingo.errors import AnswerError, OptionError
 from audioflamingo.facts import questions
-from audioflamingo.facts.asking import Asked, answers, listed
+from audioflamingo.facts.asking import Asked, answers, listed, told
 from audioflamingo.facts.results import Emotion, Pace, SongFacts, Tags
 from audioflamingo.types import Audio
 
@@ -23,17 +23,20 @@ class FactsModel:
         """How someone speaks: a label, the tone of voice, and the evidence heard.
 
         Raises:
-            AnswerError: nobody speaks, or the model cannot tell.
+            AnswerError: nobody speaks, or the model cannot tell the label.
             FlamingoError: the sound or an option is not usable.
         """
         sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
         self._need(sound, questions.IS_SPEECH, options)
-        found = answers(self._model, sound, (questions.EMOTION, questions.TONE), options)
-        label = found[questions.EMOTION.name]
+        found, untold = told(self._model, sound, (questions.EMOTION, questions.TONE), options)
+        label, tone = _chosen(found, questions.EMOTION), found[questions.TONE.name]
         if label == questions.UNCLEAR:
             raise AnswerError(f"the model cannot tell the emotion in {sound.name}; give more of the voice")
         why = questions.Question("evidence", questions.EVIDENCE.format(label=label), None, questions.LONG_TOKENS)
-        return Emotion(label, found[questions.TONE.name], answers(self._model, sound, (why,), options)[why.name])
+        try:
+            return Emotion(label, tone, answers(self._model, sound, (why,), options)[why.name], untold)
+        except AnswerError as error:
+            return Emotion(label, tone, None, (*untold, str(error)))
 
     def tags(
         self, audio: Source, *, among: Sequence[str] | None = None, sample_rate_hz: int | None = None, **options: Any
@@ -65,23 +68,25 @@ class FactsModel:
         """Genre, mood, instruments, tempo, key and structure of music.
 
         Raises:
-            AnswerError: there is no music, or the model cannot tell one of them.
+            AnswerError: there is no music.
             FlamingoError: the sound or an option is not usable.
         """
         sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
         self._need(sound, questions.IS_MUSIC, options)
-        found = answers(self._model, sound, questions.SONG, options)
-        instruments = listed(found[questions.INSTRUMENTS.name])
-        if not instruments:
-            raise AnswerError(f"the model names no instrument in {sound.name}; ask in your own words")
+        found, untold = told(self._model, sound, questions.SONG, options)
+        instruments = found[questions.INSTRUMENTS.name]
+        names = listed(instruments or "")
+        if instruments and not names:
+            untold = (*untold, f"the model names no instrument in {sound.name}; ask in your own words")
         return SongFacts(
-            genre=found[questions.GENRE.name].rstrip("."),
-            mood=found[questions.MOOD.name].rstrip("."),
-            instruments=instruments,
-            tempo_bpm=int(found[questions.TEMPO.name]),
-            pace=cast(Pace, found[questions.PACE.name]),
-            key=found[questions.KEY.name],
+            genre=_bare(found[questions.GENRE.name]),
+            mood=_bare(found[questions.MOOD.name]),
+            instruments=names,
+            tempo_bpm=int(_chosen(found, questions.TEMPO)),
+            pace=cast(Pace, _chosen(found, questions.PACE)),
+            key=_chosen(found, questions.KEY),
             structure=found[questions.STRUCTURE.name],
+            untold=untold,
         )
 
     @property
@@ -96,3 +101,13 @@ class FactsModel:
         """
         if answers(self._model, sound, (question,), options)[question.name] != "yes":
             raise AnswerError(f"the model hears no {question.name} in {sound.name}; give a sound with {question.name}")
+
+
+def _chosen(found: Mapping[str, str | None], question: questions.Question) -> str:
+    value = found[question.name]
+    assert value is not None, "a question with choices always has an answer"
+    return value
+
+
+def _bare(text: str | None) -> str | None:
+    return text.rstrip(".") if text else None

@@ -1,4 +1,4 @@
-"""The values that questions about a sound are read into."""
+"""The values that questions about a sound are read into. None is what the model does not tell; `untold` says why."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ class Emotion:
         label: one of `questions.EMOTIONS`.
         tone: the tone of voice in the model's own words.
         evidence: what in voice and words shows it, in the model's own words.
+        untold: one line for each of these that the model does not tell.
     """
 
     label: str
-    tone: str
-    evidence: str
+    tone: str | None
+    evidence: str | None
+    untold: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,19 @@ class SongFacts:
     Attributes:
         genre: in the model's own words.
         mood: likewise.
-        instruments: lower case, in the order of the answer.
+        instruments: lower case, in the order of the answer; empty where the model names none.
         tempo_bpm: beats a minute, a whole number from `questions.SLOWEST_BPM` to `questions.FASTEST_BPM`.
         pace: the tempo as a listener would call it; the model's own judgement, not computed from `tempo_bpm`.
         key: such as "C major" or "F# minor".
         structure: sections and how they differ, in the model's own words.
+        untold: one line for each of these that the model does not tell.
     """
 
-    genre: str
-    mood: str
+    genre: str | None
+    mood: str | None
     instruments: tuple[str, ...]
     tempo_bpm: int
     pace: Pace
     key: str
-    structure: str
+    structure: str | None
+    untold: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from audioflamingo.errors import OptionError
+from audioflamingo.model.placing import sent
 
 SDPA_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
 Kernel = Literal["auto", "sdpa", "varlen", "cudnn", "flash_attn", "eager"]
@@ -80,12 +81,12 @@ class Packing:
     def offsets(self) -> Tensor:
         """(B + 1,) int32 running sum of the lengths, from 0, on `device`."""
         ends = torch.tensor((0, *self.lengths), dtype=torch.int32).cumsum(0, dtype=torch.int32)
-        return ends.to(self.device)
+        return sent(ends, self.device)
 
     @cached_property
     def positions(self) -> Tensor:
         """(N,) int64 position of every element within its own sequence, on `device`."""
-        return torch.cat([torch.arange(length) for length in self.lengths]).to(self.device)
+        return sent(torch.cat([torch.arange(length) for length in self.lengths]), self.device)
 
 
 @contextmanager
@@ -144,7 +145,7 @@ def _choose(query: Tensor, packing: Packing, causal: bool) -> Kernel:
         return _forced.kernel
     if not _takes_flash(query):
         return "sdpa"
-    if _is_hopper(query.device) and (_is_long(packing) if causal else _has_planned_batch(query, packing)):
+    if _takes_cudnn(query.device) and (_is_long(packing) if causal else _has_planned_batch(query, packing)):
         return "cudnn"
     return "sdpa" if packing.is_uniform else "varlen"
 
@@ -172,6 +173,11 @@ def _has_planned_batch(query: Tensor, packing: Packing) -> bool:
 
 def _takes_flash(query: Tensor) -> bool:
     return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
+
+
+def _takes_cudnn(device: torch.device) -> bool:
+    """A Hopper's fastest kernel, which torch refuses where results have to repeat."""
+    return _is_hopper(device) and not torch.are_deterministic_algorithms_enabled()
 
 
 @cache

@@ -82,14 +82,17 @@ class DecoderAttention(nn.Module):
         self.v_proj = nn.Linear(config.width, config.num_kv_heads * config.head_dim)
         self.o_proj = nn.Linear(config.num_heads * config.head_dim, config.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext) -> Tensor:
-        """(N, D) to (N, D)."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext, rows: Tensor | None = None
+    ) -> Tensor:
+        """(N, D) to (N, D), or of N only the (R,) rows that are wanted: (R, D)."""
         heads = (x.shape[0], -1, self.head_dim)
         # Queries and keys are rotated together: in a decode step each call costs more than its arithmetic.
         rotated = rotate(torch.cat([self.q_proj(x), self.k_proj(x)], dim=-1).view(heads), cos, sin)
         query, key = rotated[:, : self.num_heads], rotated[:, self.num_heads :]
         value = self.v_proj(x).view(heads)
-        out: Tensor = self.o_proj(context.attend(self.layer_index, query, key, value).flatten(1))
+        attended = context.attend(self.layer_index, query, key, value).flatten(1)
+        out: Tensor = self.o_proj(attended if rows is None else attended[rows])
         return out
 
     @property
@@ -128,9 +131,12 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext) -> Tensor:
-        """(N, D) to (N, D)."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, context)
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext, rows: Tensor | None = None
+    ) -> Tensor:
+        """(N, D) to (N, D), or of N only the (R,) rows that are wanted: (R, D)."""
+        attended = self.self_attn(self.input_layernorm(x), cos, sin, context, rows)
+        x = (x if rows is None else x[rows]) + attended
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -146,19 +152,27 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
 
-    def forward(self, x: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
-        """Hidden states after the last norm.
+    def forward(self, x: Tensor, positions: Tensor, context: AttentionContext, rows: Tensor | None = None) -> Tensor:
+        """Hidden states after the last norm, of all tokens or of those that are wanted.
+
+        Of a prompt only the end is: behind the last layer's attention the others have nothing more to say to it, and
+        that layer's feed-forward, a thirtieth of the whole model's work, need not see them.
 
         Args:
             x: (N, D) embeddings.
             positions: (N,) int64, each token's position in its own sequence.
             context: what the tokens attend to.
+            rows: (R,) int64, which states come out; None for all. No adapter that tells rows apart may be on then.
+
+        Returns:
+            (N, D), or (R, D).
         """
         if takes_fused(x, self.layers):
-            return run_decoder(self, x, positions, context)
+            return run_decoder(self, x, positions, context, rows)
         cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
-        for layer in self.layers:
-            x = layer(x, cos, sin, context)
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            x = layer(x, cos, sin, context, rows if index == last else None)
         out: Tensor = self.norm(x)
         return out
 

@@ -79,9 +79,11 @@ class Flamingo(nn.Module):
             embeddings = embeddings.index_put((placeholders,), audio_embeddings.to(embeddings))
         return embeddings
 
-    def hidden_states(self, embeddings: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
-        """(N, D) embeddings to (N, D) states after the last norm."""
-        out: Tensor = self.decoder(embeddings, positions, context)
+    def hidden_states(
+        self, embeddings: Tensor, positions: Tensor, context: AttentionContext, rows: Tensor | None = None
+    ) -> Tensor:
+        """(N, D) embeddings to (N, D) states after the last norm, or only to those of (R,) rows: (R, D)."""
+        out: Tensor = self.decoder(embeddings, positions, context, rows)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:

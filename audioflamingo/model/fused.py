@@ -7,7 +7,8 @@ a layer, such as an adapter, has a say here: `takes_fused` looks. Shapes: N pack
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -33,24 +34,63 @@ if TYPE_CHECKING:
     from audioflamingo.model.quantize.linear import QuantizedLinear
 
 JOINT_NAMES = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+FEED_ROWS = 8192  # whose gates and ups are in memory at once: 0.9 GB of the full size
+Product = Callable[[Tensor], Tensor]
+Products = list[tuple[Product, Product]]  # of each layer: queries, keys and values; gates and ups
+
+_known: WeakKeyDictionary[nn.ModuleList, tuple[object, Products | None]] = WeakKeyDictionary()
 
 
-def takes_fused(x: Tensor, layers: Iterable[nn.Module]) -> bool:
+def takes_fused(x: Tensor, layers: nn.ModuleList) -> bool:
     """Whether these layers may run fused on x: kernels run, nobody trains, no hook hangs, projections are joint."""
     if torch.is_grad_enabled() or not runs_triton(x):
         return False
-    return all(_is_plain(layer) for layer in cast("Iterable[DecoderLayer]", layers))
+    return _products(layers) is not None
 
 
-def _is_plain(layer: DecoderLayer) -> bool:
-    attention, mlp = layer.self_attn, layer.mlp
-    if _joint_product(attention) is None or _joint_product(mlp) is None:
-        return False
-    modules = (*attention.children(), *mlp.children())
-    return not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+def _products(layers: nn.ModuleList) -> Products | None:
+    """The joint products of all layers, or None where one has none; found anew only where a layer has changed.
+
+    Finding them takes milliseconds, and a first token waits for them; to see that nothing has changed does not.
+    """
+    state = _state(layers)
+    known = _known.get(layers)
+    if known is None or known[0] != state:
+        known = _known[layers] = (state, _found_products(layers))
+    return known[1]
 
 
-def _joint_product(module: DecoderAttention | SwiGLU) -> Callable[[Tensor], Tensor] | None:
+def _state(layers: nn.ModuleList) -> list[object]:
+    """Changes with every module that is put in a layer's place, hook that is hung on one, and tensor that moves."""
+    found: list[object] = []
+    for layer in layers._modules.values():
+        assert layer is not None
+        for part in (layer._modules["self_attn"], layer._modules["mlp"]):
+            for module in cast("nn.Module", part)._modules.values():
+                found += _state_of(cast("nn.Module", module))
+    return found
+
+
+def _state_of(module: nn.Module) -> tuple[Any, ...]:
+    tensors = (*module._parameters.values(), *module._buffers.values())
+    places = (None if one is None else one.data_ptr() for one in tensors)
+    return (id(module), type(module), bool(module._forward_hooks), bool(module._forward_pre_hooks), *places)
+
+
+def _found_products(layers: Iterable[nn.Module]) -> Products | None:
+    found: Products = []
+    for layer in cast("Iterable[DecoderLayer]", layers):
+        attention, mlp = layer.self_attn, layer.mlp
+        modules = (*attention.children(), *mlp.children())
+        qkv, gate_up = _joint_product(attention), _joint_product(mlp)
+        has_hooks = any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+        if qkv is None or gate_up is None or has_hooks:
+            return None
+        found.append((qkv, gate_up))
+    return found
+
+
+def _joint_product(module: DecoderAttention | SwiGLU) -> Product | None:
     """Queries, keys and values, or gates and ups, by one product; None where the layers do not lie side by side."""
     if module.joint is not None:
         weight, bias = module.joint
@@ -74,25 +114,41 @@ def _joined(layers: list[nn.Module]) -> QuantizedLinear | None:
     return QuantizedLinear(quantized[0].scheme, codes, scale, bias)
 
 
-def run_decoder(decoder: Decoder, x: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
-    """Hidden states after the last norm; see `Decoder.forward`."""
-    config = decoder.config
+def run_decoder(
+    decoder: Decoder, x: Tensor, positions: Tensor, context: AttentionContext, wanted: Tensor | None = None
+) -> Tensor:
+    """Hidden states after the last norm, of the (R,) rows that are wanted; see `Decoder.forward`."""
+    config, products = decoder.config, _products(decoder.layers)
+    assert products is not None
     heads = Heads(config.num_heads, config.num_kv_heads, config.head_dim)
     tables = tables_at(positions, config.head_dim, config.rope_theta, x.dtype)
-    rows = torch.arange(len(x), device=x.device)
+    places = torch.arange(len(x), device=x.device)
     delta: Tensor | None = None
     for index, layer in enumerate(cast("Iterable[DecoderLayer]", decoder.layers)):
         x, normed = add_rms_norm(x, delta, layer.input_layernorm.weight, layer.input_layernorm.eps)
-        qkv_product, gate_up_product = _joint_product(layer.self_attn), _joint_product(layer.mlp)
-        assert qkv_product is not None
-        assert gate_up_product is not None
+        qkv_product, gate_up_product = products[index]
         qkv = qkv_product(normed)
-        rotate_in_place(qkv, tables, rows, heads)
+        rotate_in_place(qkv, tables, places, heads)
         attended = context.attend(index, *heads.split(qkv)).flatten(1)
+        if wanted is not None and index == len(products) - 1:
+            if len(wanted) == 0:  # kernels are not launched on nothing
+                return x[:0]
+            x, attended = (rows.index_select(0, wanted) for rows in (x, attended))
         norm = layer.post_attention_layernorm
-        x, normed = add_rms_norm(x, layer.self_attn.o_proj(attended), norm.weight, norm.eps)
-        delta = layer.mlp.down_proj(swiglu(gate_up_product(normed)))
+        delta = layer.self_attn.o_proj(attended)
+        del qkv, attended  # of ten minutes they are 250 MB, beside the most that the whole prompt takes
+        x, normed = add_rms_norm(x, delta, norm.weight, norm.eps)
+        delta = _fed_forward(layer.mlp, gate_up_product, normed)
     return add_rms_norm(x, delta, decoder.norm.weight, decoder.norm.eps)[1]
+
+
+def _fed_forward(mlp: SwiGLU, gate_up_product: Product, x: Tensor) -> Tensor:
+    """(N, D) to (N, D); x may be overwritten. Gates and ups of all of a long prompt at once would take gigabytes."""
+    if len(x) <= FEED_ROWS:
+        return mlp.down_proj(swiglu(gate_up_product(x)))  # type: ignore[no-any-return]
+    for part in torch.split(x, FEED_ROWS):
+        part.copy_(mlp.down_proj(swiglu(gate_up_product(part))))
+    return x
 
 
 def takes_fused_encoder(x: Tensor) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from audioflamingo.errors import PromptError
+from audioflamingo.prompt.placeholders import place_sounds
 from audioflamingo.types import Audio, Message, Role
 
 MAX_MESSAGES = 4_096
@@ -34,10 +35,41 @@ def as_messages(conversation: Sequence[Message | Mapping[str, Any]] | Message | 
     if len(conversation) > MAX_MESSAGES:
         raise PromptError(f"the conversation has {len(conversation):,} messages; at most {MAX_MESSAGES:,} are allowed")
     messages = tuple(_message(entry, number) for number, entry in enumerate(conversation, start=1))
-    num_chars = sum(len(part) for message in messages for part in message.content if isinstance(part, str))
+    num_chars = _num_chars(messages)
     if num_chars > MAX_TEXT_CHARS:
         raise PromptError(f"the conversation has {num_chars:,} characters of text; at most {MAX_TEXT_CHARS:,} fit")
     return messages
+
+
+def is_measurable(messages: Sequence[Message]) -> bool:
+    """Whether the messages keep the limits within which tokens are counted at all."""
+    return len(messages) <= MAX_MESSAGES and _num_chars(messages) <= MAX_TEXT_CHARS
+
+
+def _num_chars(messages: Sequence[Message]) -> int:
+    return sum(len(part) for message in messages for part in message.content if isinstance(part, str))
+
+
+def check_contents(messages: Sequence[Message]) -> None:
+    """Check messages from which a conversation goes on, whoever spoke last: what could never be part of a prompt.
+
+    Raises:
+        PromptError: a user's message is empty, a text is no valid Unicode, or a tag names a sound that is not there.
+    """
+    _check_users(messages)
+    for number, message in enumerate(messages, start=1):
+        for text in (part for part in message.content if isinstance(part, str)):
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise PromptError(f"message {number} holds half of a surrogate pair; only whole characters can be said")
+    if messages:
+        as_messages(messages)
+        place_sounds(messages, placeholders=True)
+
+
+def _check_users(messages: Sequence[Message]) -> None:
+    for number, message in enumerate(messages, start=1):
+        if message.role == "user" and not any(message.content):
+            raise PromptError(f"message {number} of the user is empty; give it text or a sound")
 
 
 def check_turns(messages: Sequence[Message], continue_final: bool) -> None:
@@ -46,9 +78,7 @@ def check_turns(messages: Sequence[Message], continue_final: bool) -> None:
     Raises:
         PromptError: it is somebody else's turn, or a user's message is empty.
     """
-    for number, message in enumerate(messages, start=1):
-        if message.role == "user" and not any(message.content):
-            raise PromptError(f"message {number} of the user is empty; give it text or a sound")
+    _check_users(messages)
     last = messages[-1]
     if continue_final and not (
         last.role == "assistant" and any(isinstance(part, str) and part for part in last.content)

@@ -33,6 +33,8 @@ HOP_SAMPLES = CODEC_FRAME_SAMPLES // SUBFRAMES  # 10 ms
 STFT_SAMPLES = 4 * HOP_SAMPLES
 CODEC_FRAMES_PER_S = SPEECH_RATE_HZ // CODEC_FRAME_SAMPLES
 NUM_BINS = STFT_SAMPLES // 2 + 1
+LOG_MEAN, LOG_SCALE = -3.0, 2.5  # of log magnitudes of speech, roughly: what does not change would drown what does
+FIRST_SPREAD = 1.0  # of what is quantised: a sigmoid of it is nearly even between 0 and 1
 MAX_LOG_MAGNITUDE = 6.0  # a bin of a full-scale sine has about 240: beyond it only noise of training
 
 
@@ -126,7 +128,9 @@ class WaveEncoder(nn.Module):
         self.subframe_layers = nn.ModuleList(ConvNeXtLayer(narrow) for _ in range(config.subframe_layers))
         self.down = Downsample(narrow, wide, SUBFRAMES)
         self.frame_layers = nn.ModuleList(ConvNeXtLayer(wide) for _ in range(config.frame_layers))
+        self.norm = nn.LayerNorm(wide, eps=1e-6)  # else values grow until the quantiser is deaf to its input
         self.out = nn.Linear(wide, config.code_width)
+        nn.init.normal_(self.out.weight, std=FIRST_SPREAD / wide**0.5)  # all levels are in use from the first step
 
     def forward(self, samples: Tensor, state: StreamState | None = None) -> Tensor:
         """(B, 960 T) samples to (B, K L, T) values before quantisation."""
@@ -136,7 +140,7 @@ class WaveEncoder(nn.Module):
         x = self.down(x)
         for layer in self.frame_layers:
             x = layer(x, state)
-        out: Tensor = self.out(x.transpose(1, 2)).transpose(1, 2)
+        out: Tensor = self.out(self.norm(x.transpose(1, 2))).transpose(1, 2)
         return out
 
     def _spectra(self, samples: Tensor, state: StreamState | None) -> Tensor:
@@ -149,7 +153,7 @@ class WaveEncoder(nn.Module):
             state.put(self, joined[:, joined.shape[1] - before.shape[1] :])
         pieces = joined.unfold(1, STFT_SAMPLES, HOP_SAMPLES) * self.window
         spectra: Tensor = torch.fft.rfft(pieces)
-        return (spectra.abs() + 1e-3).log().transpose(1, 2)
+        return ((spectra.abs() + 1e-3).log().transpose(1, 2) - LOG_MEAN) / LOG_SCALE
 
 
 class WaveDecoder(nn.Module):

@@ -56,7 +56,7 @@ class Pronouncer(nn.Module):
 
 
 def letter_ids(words: list[str]) -> Tensor:
-    """(B, C) int64 of words, padded; letters beyond `MAX_LETTERS` do not occur (`stream.MAX_TOKEN_CHARS`)."""
+    """(B, C) int64 of words, padded; letters beyond `MAX_LETTERS` do not occur (`text_units.MAX_TOKEN_CHARS`)."""
     longest = max(map(len, words))
     rows = [[LETTER_IDS[letter] for letter in word] + [len(LETTERS)] * (longest - len(word)) for word in words]
     return torch.tensor(rows)

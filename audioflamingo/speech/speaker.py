@@ -19,9 +19,8 @@ from audioflamingo.speech.stream import (
     Packet,
     Packets,
     SpokenLog,
-    TextUnits,
-    units_of,
 )
+from audioflamingo.speech.text_units import TextUnits, units_of
 from audioflamingo.speech.voice import Samples, Voice
 
 PCM_PEAK = 32_767

@@ -45,6 +45,7 @@ def save_voice(voice: OwnVoice, folder: Path, precision: Precision = "int8") -> 
         "config": asdict(voice.config),
         "pronouncer": asdict(voice.pronouncer.layers.config),
         "voices": list(voice.voice_names),
+        "polished": list(voice.polished),
         "exceptions": {word: " ".join(phones) for word, phones in sorted(voice.pronouncer.exceptions.items())},
     }
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=1) + "\n")
@@ -83,7 +84,9 @@ def _voice(values: Mapping[str, Any]) -> OwnVoice:
     codec = dict(config["codec"])
     config["codec"] = CodecConfig(**(codec | {"levels": tuple(codec["levels"])}))
     pronouncer = Pronouncer(DecoderConfig(**values["pronouncer"]), values["exceptions"])
-    return OwnVoice(SpeechConfig(**config), tuple(values["voices"]), pronouncer=pronouncer)
+    voice = OwnVoice(SpeechConfig(**config), tuple(values["voices"]), pronouncer=pronouncer)
+    voice.polished = tuple(values.get("polished", ()))
+    return voice
 
 
 def _packed(name: str, tensor: Tensor, precision: Precision) -> dict[str, Tensor]:

@@ -1,156 +1,16 @@
-"""From text as it comes to units that can be spoken, and from sound as it comes to packets: plain Python, no tensors.
-
-A word is complete only when a boundary follows, so that the same units come out however the text was cut into deltas.
-Every unit knows how much of the text it covers: what was not heard can be cut from the history (`heard_text`).
-"""
+"""From sound as it comes to packets in a bounded queue, and what text was heard with them. Plain Python, no tensors."""
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from audioflamingo.errors import OptionError
-from audioflamingo.speech.spoken import Normaliser, money_unit_after_scale, needs_follower
 
 SPEECH_RATE_HZ = 24_000
 BYTES_PER_SAMPLE = 2
-MAX_TOKEN_CHARS = 64  # a longer run of letters is cut, so that memory and delay are bounded
-MAX_LEFT_OUT = 20  # characters that a note lists
 PACKET_SIZES_MS = (80, 160, 320)  # small at first for a quick start, then larger for less overhead
-PAUSES_MS = {",": 140, ";": 240, ":": 240, "-": 120, ")": 100, ".": 380, "!": 380, "?": 380, "\n": 320}
-PARAGRAPH_PAUSE_MS = 560
-
-_TOKEN = re.compile(rf"(\s*)(\S{{1,{MAX_TOKEN_CHARS + 1}}})(\s)?")
-_CLOSERS = "\"'”’)]}*_`"
-_SAME_PAUSE = {
-    "…": ".",
-    "—": "-",
-    "–": "-",
-    "。": ".",
-    "，": ",",
-    "！": "!",
-    "？": "?",
-    "、": ",",
-    "；": ";",
-    "：": ":",
-}
-_ABBREVIATION_END = re.compile(
-    r"(?:[A-Za-z]\.){2,}|(?:dr|mr|mrs|ms|prof|st|jr|sr|vs|e\.g|i\.e|approx|dept|avg)\.", re.I
-)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A written token ready to be spoken.
-
-    Attributes:
-        words: lower-case words of letters and inner apostrophes; none where only a pause is heard.
-        pause_ms: silence after them.
-        mark: the punctuation that gave the pause, or "".
-        source_end: characters of the text that are said once this unit is said.
-    """
-
-    words: tuple[str, ...]
-    pause_ms: int
-    mark: str
-    source_end: int
-
-    @property
-    def ends_sentence(self) -> bool:
-        """Whether an engine may speak all up to here without hearing what follows."""
-        return self.mark in (".", "!", "?", "\n")
-
-
-class TextUnits:
-    """Text deltas to units."""
-
-    def __init__(self) -> None:
-        self._normaliser = Normaliser()
-        self._pending = ""  # text of tokens that are not complete
-        self._start = 0  # where in it the next token begins
-        self._consumed = 0  # characters of the whole text before it
-        self._held: tuple[str, int] | None = None  # a token that waits for the next one, and its end
-
-    def feed(self, delta: str) -> list[Unit]:
-        """Units that are complete now."""
-        self._pending += delta
-        units: list[Unit] = []
-        while (token := self._next_token()) is not None:
-            units += self._units(*token)
-        self._pending, self._start = self._pending[self._start :], 0
-        return units
-
-    def flush(self) -> list[Unit]:
-        """The rest: the text ends here, maybe in the middle of a word."""
-        units: list[Unit] = []
-        end = self._consumed + len(self._pending)
-        rest, self._pending, self._consumed = self._pending, "", end
-        if token := rest.strip():
-            lead = rest[: rest.index(token[0])]
-            units += self._units(token, lead, end - len(rest) + len(lead) + len(token))
-        if self._held is not None:
-            (token, held_end), self._held = self._held, None
-            units.append(self._unit(token, self._normaliser.words(token), "", held_end))
-        return units
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What of the text was not spoken."""
-        if not self._normaliser.left_out:
-            return ()
-        distinct = list(dict.fromkeys(self._normaliser.left_out))
-        shown = "".join(distinct[:MAX_LEFT_OUT]) + ("…" if len(distinct) > MAX_LEFT_OUT else "")
-        return (
-            f"{len(self._normaliser.left_out)} characters cannot be spoken by this voice and were left out: {shown}",
-        )
-
-    def _next_token(self) -> tuple[str, str, int] | None:
-        """The next complete token, the blanks after it as far as they matter, and where in the text it ends."""
-        match = _TOKEN.match(self._pending, self._start)
-        if match is None:
-            return None
-        token, is_complete = match[2], match[3] is not None
-        if not is_complete and len(token) < MAX_TOKEN_CHARS:
-            return None
-        token = token[:MAX_TOKEN_CHARS]
-        end = match.start(2) + len(token)
-        self._consumed += end - self._start
-        self._start = end
-        return token, match[1], self._consumed
-
-    def _units(self, token: str, lead: str, end: int) -> list[Unit]:
-        units = [self._line_break(lead, end - len(token))] if "\n" in lead else []
-        suffix: tuple[str, ...] = ()
-        if self._held is not None:
-            (held, held_end), self._held = self._held, None
-            units.insert(0, self._unit(held, self._normaliser.words(held, token), "", held_end))
-            unit = money_unit_after_scale(held, token)
-            suffix = (unit,) if unit else ()
-        if needs_follower(token) and _mark(token) == "":
-            self._held = (token, end)
-            return units
-        words = self._normaliser.words(token) + suffix
-        return [*units, self._unit(token, words, _mark(token), end)]
-
-    def _line_break(self, lead: str, end: int) -> Unit:
-        return Unit((), PARAGRAPH_PAUSE_MS if lead.count("\n") > 1 else PAUSES_MS["\n"], "\n", end)
-
-    def _unit(self, token: str, words: tuple[str, ...], mark: str, end: int) -> Unit:
-        return Unit(words, PAUSES_MS.get(mark, 0), mark, end)
-
-
-def _mark(token: str) -> str:
-    """The mark at a token's end that is heard as a pause."""
-    if _ABBREVIATION_END.fullmatch(token):
-        return ""
-    last = token.rstrip(_CLOSERS)[-1:]
-    last = _SAME_PAUSE.get(last, last)
-    if last in PAUSES_MS and not (last == "-" and len(token) > 1 and token[-2].isalnum()):
-        return last
-    return ")" if ")" in token[-2:] else ""
 
 
 @dataclass(frozen=True)
@@ -298,10 +158,3 @@ class Outbox:
 
     def _is_stale(self, packet: Packet) -> bool:
         return self._is_closed or packet.generation != self._generation
-
-
-def units_of(deltas: Iterable[str], text_units: TextUnits) -> Iterator[Unit]:
-    """All units of a stream of text, each as soon as it is complete."""
-    for delta in deltas:
-        yield from text_units.feed(delta)
-    yield from text_units.flush()

@@ -147,12 +147,27 @@ class InverseSTFT(nn.Module):
     def forward(self, spectrum: Tensor, state: StreamState | None = None) -> Tensor:
         """Complex (B, size / 2 + 1, T) to (B, hop T) samples, `delay` samples late."""
         pieces = torch.fft.irfft(spectrum.transpose(1, 2), n=self.size) * self.window
-        batch, num_pieces = pieces.shape[:2]
-        columns = pieces.transpose(1, 2)
-        total = self.size + self.hop * (num_pieces - 1)
-        summed = functional.fold(columns, (1, total), (1, self.size), stride=(1, self.hop)).view(batch, total)
-        if state is not None:
-            before = state.get(self, summed.new_zeros(batch, self.delay))
-            summed = torch.cat([summed[:, : self.delay] + before, summed[:, self.delay :]], dim=1)
-            state.put(self, summed[:, self.hop * num_pieces :])
-        return (summed[:, : self.hop * num_pieces].view(batch, num_pieces, self.hop) / self.envelope).flatten(1)
+        return overlapped(pieces, self.envelope, self, state)
+
+
+def overlapped(pieces: Tensor, envelope: Tensor, key: object, state: StreamState | None = None) -> Tensor:
+    """Windows one hop apart, added up and made even.
+
+    Args:
+        pieces: (B, T, size) windowed samples.
+        envelope: (hop,) what the squared windows add up to at every place of a hop.
+        key: whose memory in the state.
+        state: continues a stream.
+
+    Returns:
+        (B, hop T) samples, `size - hop` late.
+    """
+    batch, num_pieces, size = pieces.shape
+    hop = len(envelope)
+    total = size + hop * (num_pieces - 1)
+    summed = functional.fold(pieces.transpose(1, 2), (1, total), (1, size), stride=(1, hop)).view(batch, total)
+    if state is not None:
+        before = state.get(key, summed.new_zeros(batch, size - hop))
+        summed = torch.cat([summed[:, : size - hop] + before, summed[:, size - hop :]], dim=1)
+        state.put(key, summed[:, hop * num_pieces :])
+    return (summed[:, : hop * num_pieces].view(batch, num_pieces, hop) / envelope).flatten(1)

@@ -6,6 +6,7 @@ second, so that the sound does not depend on how the text came; `flush` fills th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,11 +21,14 @@ from audioflamingo.speech.codec import (
     SUBFRAMES,
     WaveDecoder,
 )
+from audioflamingo.speech.mels import SILENT_FEATURE, mels_of_frames
 from audioflamingo.speech.model import SpeechConfig, SpeechModel, expand, layers
 from audioflamingo.speech.phones import PAUSE_ID
+from audioflamingo.speech.polish import Polish
 from audioflamingo.speech.pronounce import Pronouncer
-from audioflamingo.speech.stream import SPEECH_RATE_HZ, Unit
+from audioflamingo.speech.stream import SPEECH_RATE_HZ
 from audioflamingo.speech.streaming import StreamState
+from audioflamingo.speech.text_units import Unit
 from audioflamingo.speech.voice import Sound, Utterance
 
 SUBFRAME_MS = 1000 * HOP_SAMPLES / SPEECH_RATE_HZ
@@ -46,6 +50,32 @@ class OwnVoice(nn.Module):
         self.model = SpeechModel(config)
         self.quantiser = FSQ(config.codec)
         self.wave_decoder = WaveDecoder(config.codec, config.feature_width)
+        self.polish = Polish() if config.target == "mel" else None
+        self.polished: tuple[str, ...] = ()  # voices that it makes clearer; measured, not guessed
+
+    def polish_of(self, index: int) -> Polish | None:
+        """What polishes a voice's sound, if anything does."""
+        return self.polish if self.voice_names[index] in self.polished else None
+
+    def delay(self, index: int) -> int:
+        """Samples by which a voice's sound comes late."""
+        polish = self.polish_of(index)
+        return self.wave_decoder.delay + (0 if polish is None else polish.delay)
+
+    def sound(self, features: Tensor, index: int, state: StreamState) -> Tensor:
+        """(B, feature width, T) of the speech model to (B, 960 T) samples, `delay` late."""
+        late: Tensor = self.wave_decoder(features, state)
+        polish = self.polish_of(index)
+        return late if polish is None else polish(late, mels_of_frames(features), state)
+
+    def last_sound(self, index: int, state: StreamState) -> Tensor:
+        """(1, `delay`) samples that are still to come when no more features do."""
+        num_frames = -(-self.delay(index) // CODEC_FRAME_SAMPLES)
+        silence = self.quantiser.levels.new_zeros(1, self.config.feature_width, num_frames, dtype=torch.float32)
+        late: Tensor = self.wave_decoder(silence, state)
+        if (polish := self.polish_of(index)) is not None:
+            late = polish(late, mels_of_frames(torch.full_like(silence, SILENT_FEATURE)), state)
+        return late[:, : self.delay(index)]
 
 
 class Synthesis:
@@ -55,6 +85,10 @@ class Synthesis:
         voice: whose parts are used.
         voice_index: which of its voices speaks.
         rate: speed relative to the voice's own.
+
+    Attributes:
+        words_end: sample of the whole sound at which the last phones of `feed` end, their pause not counted. What
+            `feed` returns ends before it: sound comes late, and a codec frame may be shared with what follows.
     """
 
     def __init__(self, voice: OwnVoice, voice_index: int = 0, rate: float = 1.0) -> None:
@@ -66,7 +100,10 @@ class Synthesis:
         self._pending = torch.zeros(1, 0, voice.config.text.width, device=self._device)
         self._past = torch.zeros(1, voice.config.codec.code_width, 1, device=self._device)
         self._num_units = 0
-        self._num_late = voice.wave_decoder.delay  # samples at the start that belong to nothing
+        self._num_subframes = 0
+        self.words_end = 0
+        self._index = voice_index
+        self._num_late = voice.delay(voice_index)  # samples at the start that belong to nothing
 
     def __enter__(self) -> Synthesis:
         self._state.__enter__()
@@ -97,6 +134,8 @@ class Synthesis:
         chosen = self._durations(hidden, pause_ms) if durations is None else torch.tensor([durations])
         chosen = chosen.to(self._device)
         index, since, until = expand(chosen, int(chosen.sum()))
+        self.words_end = (self._num_subframes + int(chosen[:, : len(phones)].sum())) * HOP_SAMPLES
+        self._num_subframes += int(chosen.sum())
         subframes = torch.take_along_dim(hidden, index[..., None], dim=1) + self._model.place(since, until)
         self._pending = torch.cat([self._pending, subframes], dim=1)
         return self._speak_pending()
@@ -108,10 +147,8 @@ class Synthesis:
         missing = -self._pending.shape[1] % SUBFRAMES
         if missing:
             self._pending = torch.cat([self._pending, self._pending[:, -1:].expand(-1, missing, -1)], dim=1)
-        silence = torch.zeros(1, self._voice.config.feature_width, 1, device=self._device)
         last = self._speak_pending()
-        tail = self._on_time(self._voice.wave_decoder(silence, self._state)[0])
-        return torch.cat([first, last, tail[: self._voice.wave_decoder.delay]])
+        return torch.cat([first, last, self._on_time(self._voice.last_sound(self._index, self._state)[0])])
 
     def _durations(self, hidden: Tensor, pause_ms: float) -> Tensor:
         predicted = self._model.log_durations(hidden).clamp(0, MAX_LOG_DURATION).expm1() / self._rate
@@ -131,7 +168,7 @@ class Synthesis:
             features = out.transpose(1, 2)
         else:
             features = torch.cat([self._next_code(one) for one in torch.split(ready, SUBFRAMES, dim=1)], dim=2)
-        return self._on_time(self._voice.wave_decoder(features, self._state)[0])
+        return self._on_time(self._voice.sound(features, self._index, self._state)[0])
 
     def _next_code(self, subframes: Tensor) -> Tensor:
         """(1, K L, 1) levels of the next codec frame, the likeliest of each dimension."""
@@ -171,36 +208,47 @@ class OwnSpeaker:
 class _Utterance:
     def __init__(self, voice: OwnVoice, synthesis: Synthesis) -> None:
         self._pronouncer, self._synthesis = voice.pronouncer, synthesis
-        self._source_end = 0
+        self._source_end = 0  # of the text that was heard whole
+        self._waiting: deque[tuple[int, int]] = deque()  # units: where in the sound they end, and where in the text
+        self._num_samples = 0
         self._has_spoken = False
         self._device = next(voice.parameters()).device
         self._frame_flops = 2 * sum(one.numel() for one in voice.parameters())
         synthesis.__enter__()
 
     def feed(self, unit: Unit) -> Iterator[Sound]:
-        self._source_end = unit.source_end
         last = len(unit.words) - 1
         for number, word in enumerate(unit.words):
             self._has_spoken = True
-            yield self._word(word, unit.pause_ms if number == last else 0)
+            yield self._word(word, unit.pause_ms if number == last else 0, unit.source_end if number == last else None)
         if not unit.words and unit.pause_ms and self._has_spoken:  # silence alone is nothing to hear
-            yield self._word(None, unit.pause_ms)
+            yield self._word(None, unit.pause_ms, unit.source_end)
+        elif not unit.words:
+            self._waiting.append((self._synthesis.words_end, unit.source_end))
 
     def flush(self) -> Iterator[Sound]:
         if self._has_spoken:
             with threads_for(self._frame_flops, self._device, is_step=True):
-                last = self._sound(self._synthesis.flush())
+                samples = self._synthesis.flush()
+                self._waiting = deque((0, source_end) for _, source_end in self._waiting)
+                last = self._sound(samples)
             yield last
         self._synthesis.__exit__()
 
-    def _word(self, word: str | None, pause_ms: float) -> Sound:
+    def _word(self, word: str | None, pause_ms: float, source_end: int | None) -> Sound:
         # A word of a small voice is many tiny pieces: on a busy machine, two threads that wait for each other turn
         # tens of milliseconds into seconds. Around one word only, never around a yield, which the caller would be in.
         with threads_for(self._frame_flops, self._device, is_step=True):
             phones = [] if word is None else self._pronouncer.phones(word)
-            return self._sound(self._synthesis.feed(phones, pause_ms))
+            samples = self._synthesis.feed(phones, pause_ms)
+            if source_end is not None:
+                self._waiting.append((self._synthesis.words_end, source_end))
+            return self._sound(samples)
 
     def _sound(self, samples: Tensor) -> Sound:
+        self._num_samples += len(samples)
+        while self._waiting and self._waiting[0][0] <= self._num_samples:
+            self._source_end = self._waiting.popleft()[1]
         return Sound(samples.float().cpu().numpy().astype(np.float32), self._source_end)
 
 

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from audioflamingo.speech.stream import SPEECH_RATE_HZ, Unit
+from audioflamingo.speech.stream import SPEECH_RATE_HZ
+from audioflamingo.speech.text_units import Unit
 
 Samples = npt.NDArray[np.float32]
 

@@ -7,7 +7,6 @@ that your own runs wrote.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from audioflamingo.errors import CheckpointError
 from audioflamingo.train.distributed import Processes
+from audioflamingo.train.explained import as_os_error, remedy
 
 STATE_FILE = "state.json"
 TENSORS_FILE = "tensors.safetensors"
@@ -59,10 +59,9 @@ def save(
                 _remove(old)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        remedy = "free some space" if error.errno == errno.ENOSPC else "check the folder"
         raise CheckpointError(
-            f"the checkpoint {path} cannot be written ({error.strerror}); {remedy} and start again with the same "
-            "--out: the run goes on from the checkpoint before"
+            f"the checkpoint {path} cannot be written ({error.strerror}); {remedy(error)} and start again with the "
+            "same --out: the run goes on from the checkpoint before"
         ) from error
     processes.wait()
     return path
@@ -117,9 +116,8 @@ def _write(partial: Path, tensors: Mapping[str, Tensor], processes: Processes) -
     elif processes.is_first:
         try:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial / TENSORS_FILE)
-        except SafetensorError as error:  # it hides the reason of the system in its text
-            code = errno.ENOSPC if "space" in str(error) else errno.EIO
-            raise OSError(code, str(error)[:100]) from error
+        except SafetensorError as error:
+            raise as_os_error(error) from error
 
 
 def _finish(partial: Path, path: Path, state: Mapping[str, Any]) -> None:

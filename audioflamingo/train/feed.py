@@ -10,6 +10,7 @@ from threading import Lock
 from audioflamingo.errors import FlamingoError
 from audioflamingo.train.data import BadRow, Corpus, Example, ExampleMaker, Schedule
 from audioflamingo.train.data.schedule import Pack
+from audioflamingo.world.workers import LostWorkerError
 
 NUM_THREADS = 4
 CACHE_SAMPLES = 512 << 18  # 512 MB of fp32: a small data set is decoded once
@@ -85,6 +86,8 @@ class Feed:
         row = self.corpus.samples[index].row
         try:
             example = self.maker.make(row)
+        except LostWorkerError:  # no fault of the row's: the run stops, and goes on from its checkpoint
+            raise
         except FlamingoError as error:
             with self._lock:
                 self.bad[index] = BadRow(row.origin, row.id[:100], str(error))

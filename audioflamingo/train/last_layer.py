@@ -46,10 +46,16 @@ def context_of(packing: Packing, places: Tensor) -> CausalContext:
 
 
 def _forward(
-    layer: Any, plain: Callable[..., Tensor], x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext
+    layer: Any,
+    plain: Callable[..., Tensor],
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    context: AttentionContext,
+    rows: Tensor | None = None,
 ) -> Tensor:
     if not isinstance(context, PlacesContext):
-        return plain(x, cos, sin, context)
+        return plain(x, cos, sin, context, rows)
     places = context.places
     attention = layer.self_attn
     normed = layer.input_layernorm(x)

@@ -216,13 +216,15 @@ class LeanAttention(nn.Module):
         self.layer_index, self.num_heads, self.head_dim = plain.layer_index, plain.num_heads, plain.head_dim
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = plain.q_proj, plain.k_proj, plain.v_proj, plain.o_proj
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext) -> Tensor:
-        """(N, D) to (N, D)."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, context: AttentionContext, rows: Tensor | None = None
+    ) -> Tensor:
+        """(N, D) to (N, D), or of N only the (R,) rows that are wanted: (R, D)."""
         heads = (x.shape[0], -1, self.head_dim)
         query, key, value = (one.view(heads) for one in project(x, self.q_proj, self.k_proj, self.v_proj))
         turn = pointwise.rotate
         heard = context.attend(self.layer_index, turn(query, cos, sin), turn(key, cos, sin), value)
-        return project(heard.flatten(1), self.o_proj)[0]
+        return project(heard.flatten(1) if rows is None else heard[rows].flatten(1), self.o_proj)[0]
 
 
 class LeanSwiGLU(nn.Module):

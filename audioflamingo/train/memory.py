@@ -62,16 +62,17 @@ class Memory:
 
     def described(self, device_bytes: int | None) -> str:
         """One line for whoever starts a run."""
-        of = f" of {_size(device_bytes)}" if device_bytes else ""
+        of = f" of {as_size(device_bytes)}" if device_bytes else ""
         advice = "; it may not fit: lower --micro-s" if device_bytes and self.total > device_bytes else ""
         return (
-            f"memory: about {_size(self.total)}{of} (weights {_size(self.weights)}, training {_size(self.training)}, "
-            f"activations {_size(self.activations)} for packs of {self.num_tokens:,} tokens; {self.num_kept} of "
-            f"{self.num_layers} layers keep theirs){advice}"
+            f"memory: about {as_size(self.total)}{of} (weights {as_size(self.weights)}, "
+            f"training {as_size(self.training)}, activations {as_size(self.activations)} for packs of "
+            f"{self.num_tokens:,} tokens; {self.num_kept} of {self.num_layers} layers keep theirs){advice}"
         )
 
 
-def _size(num_bytes: int) -> str:
+def as_size(num_bytes: int) -> str:
+    """Bytes as a person reads them."""
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
 
 

@@ -26,15 +26,17 @@ from audioflamingo.train.costs import StepCost, matmul_rate
 from audioflamingo.train.data import Component, Corpus, ExampleMaker, Schedule, load_corpus
 from audioflamingo.train.data.corpus import write_bad_rows
 from audioflamingo.train.data.schedule import SECONDS_PER_TOKEN
+from audioflamingo.train.deterministic import deterministic_kernels
 from audioflamingo.train.distributed import Processes, shard, whole
+from audioflamingo.train.explained import TrainingError, explained_run
 from audioflamingo.train.feed import Feed
 from audioflamingo.train.lora import save_adapter
-from audioflamingo.train.memory import Memory, device_memory, estimate, num_trained
+from audioflamingo.train.memory import Memory, as_size, device_memory, estimate, num_trained
 from audioflamingo.train.parts import prepare, trained
 from audioflamingo.train.pointwise import pointwise
 from audioflamingo.train.report import Log, write_report
 from audioflamingo.train.stages import Stage
-from audioflamingo.train.trainer import Progress, Saving, Trainer, TrainingError
+from audioflamingo.train.trainer import Progress, Saving, Trainer
 from audioflamingo.train.updates import Updates
 
 MODEL_FOLDER = "model"
@@ -106,6 +108,11 @@ def train(
     Raises:
         FlamingoError: base, data, options or machine do not allow it.
     """
+    with explained_run(job.out), deterministic_kernels(job.stage.deterministic and processes.device.type == "cuda"):
+        return _trained(job, processes, report, tell)
+
+
+def _trained(job: Job, processes: Processes, report: Callable[[Progress], None], tell: Callable[[str], None]) -> Result:
     if job.stage.quantize and processes.shards:
         raise OptionError("a base in few bits is not divided among processes; leave out --quantize or --shard")
     base = _base(job, processes)
@@ -244,7 +251,7 @@ def _check_space(job: Job, parameters: dict[str, nn.Parameter], processes: Proce
     free = shutil.disk_usage(job.out).free
     if free < needed:
         raise TrainingError(
-            f"{job.out} has {free / 1e9:.1f} GB free, but {job.keep + 1} checkpoints take {needed / 1e9:.1f} GB; "
+            f"{job.out} has {as_size(free)} free, but {job.keep + 1} checkpoints take {as_size(needed)}; "
             "free some space or choose another --out"
         )
 

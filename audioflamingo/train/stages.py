@@ -97,6 +97,7 @@ class Stage:
         recomputes: throw activations away and compute them again, in as many layers as memory asks for.
         quantize: store the frozen decoder's matrices in 8 or 4 bits, under adapters.
         compiles: compile what a frozen decoder does besides products; on a GPU only.
+        deterministic: on a GPU take kernels that give the same bits every time, slower ones; a CPU's always do.
         seed: of adapters, order and dropout.
         published: what the sources say.
     """
@@ -119,6 +120,7 @@ class Stage:
     recomputes: bool = True
     quantize: Literal["int8", "int4"] | None = None
     compiles: bool = False
+    deterministic: bool = False
     seed: int = 20261124
     published: dict[Values, Published] = field(default_factory=dict)
 

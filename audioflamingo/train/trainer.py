@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,16 +19,13 @@ from torch import nn
 from audioflamingo.train import checkpoint
 from audioflamingo.train.collate import PackedBatch, collate
 from audioflamingo.train.costs import StepCost
-from audioflamingo.train.data import BadRow, Example, TrainingDataError
+from audioflamingo.train.data import BadRow, Example
 from audioflamingo.train.data.corpus import check_bad_share
 from audioflamingo.train.distributed import Processes
+from audioflamingo.train.explained import TrainingError, explained_step
 from audioflamingo.train.feed import Feed
 from audioflamingo.train.stages import Stage
 from audioflamingo.train.updates import Updates, rate_at
-
-
-class TrainingError(TrainingDataError):
-    """A run cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ class Trainer:
             CheckpointError: a checkpoint cannot be written.
         """
         while self.step < self.num_steps:
-            with _explained(self.stage, self.step):
+            with explained_step(self.stage, self.step):
                 progress = self._one_step()
             report(progress)
             at_end = self.step == self.num_steps
@@ -217,22 +213,6 @@ class Trainer:
     def _left_s(self) -> float:
         recent = self._seconds[-50:]
         return (self.num_steps - self.step) * sum(recent) / len(recent)
-
-
-class _explained:  # noqa: N801 (it reads as a phrase)
-    """Errors of torch in words that say what to do."""
-
-    def __init__(self, stage: Stage, step: int) -> None:
-        self.stage, self.step = stage, step
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise TrainingError(
-                f"the device ran out of memory in step {self.step + 1}; lower --micro-s (now {self.stage.micro_s:g}), "
-                "and start again with the same --out"
-            ) from error
 
 
 def _seed(*parts: int) -> int:

@@ -8,47 +8,47 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from audioflamingo.errors import CheckpointError
-from audioflamingo.speech.codec import CODEC_FRAME_SAMPLES, WaveEncoder
+from audioflamingo.errors import CheckpointError, OptionError
+from audioflamingo.speech.engines import EMBEDDED_VOICE
 from audioflamingo.speech.storage import load_voice, save_voice
 from audioflamingo.speech.synthesis import OwnVoice
 from audioflamingo.train.voice_data import FliteTeacher
-from audioflamingo.train.voice_losses import Critics, critic_loss, fooling_loss, log_mels, mel_loss, stft_loss
-from audioflamingo.train.voice_pool import ClipBatch, ReadingPool, start_rendering
+from audioflamingo.train.voice_folder import find_recordings, num_left_out, voice_names
+from audioflamingo.train.voice_pool import ReadingPool, start_rendering
 from audioflamingo.train.voice_recipe import (
     RECIPES,
     VoiceRecipe,
     continued,
-    corrupted,
-    frames_of_mels,
+    for_cpu,
+    for_voices,
     recipe_by_name,
-    speech_losses,
+    sound_alone,
 )
+from audioflamingo.train.voice_trainer import VoiceTrainer
 from audioflamingo.train.voice_words import (
     LETTER_A,
     LETTER_NAMES,
     held_out,
-    lexicon_of,
-    pronouncer_loss,
     spoken_alone,
     wrong_words,
 )
 
+logger = logging.getLogger(__name__)
 LOG_EVERY_STEPS = 50
+LOG_EVERY_S = 30.0  # where steps are slow
 LOAD_EVERY_STEPS = 20
 LEXICON_EVERY_STEPS = 500
 MAX_PART_BYTES = 15_500_000
-MAX_NORM = 10.0
+FIRST_HOURS, FIRST_HOURS_OF_FOLDER = 0.2, 0.01
 STATE_FILE = "state.pt"
 APOSTROPHES = (
     "don't can't won't isn't aren't wasn't weren't doesn't didn't haven't hasn't hadn't wouldn't couldn't shouldn't "
@@ -68,7 +68,8 @@ class VoiceJob:
         num_workers: rendering processes.
         max_shards: of 128 clips, about 10 minutes of sound each.
         first_hours: training starts when so many are there.
-        start_from: a voice of the same shapes and names to go on from; by default from nothing.
+        start_from: a voice of the same shapes to go on from; by default from nothing.
+        data: folder of recordings and texts (`voice_folder`) to learn from; by default the teacher reads.
     """
 
     work: Path
@@ -78,172 +79,18 @@ class VoiceJob:
     max_shards: int = 120
     first_hours: float = 0.2
     start_from: Path | None = None
-
-
-class VoiceTrainer:
-    """All parts, their optimisers, and the clock."""
-
-    def __init__(self, recipe: VoiceRecipe, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
-        torch.manual_seed(recipe.seed)
-        self.voice = OwnVoice(recipe.config, recipe.voice_names).to(device)
-        self.encoder = WaveEncoder(recipe.config.codec).to(device) if recipe.config.target == "codes" else None
-        self.critics = Critics(recipe.critic_width).to(device)
-        sound: list[nn.Module] = [self.voice.wave_decoder, *([self.encoder] if self.encoder else [])]
-        self.optimisers = {
-            "sound": _adam(sound, (0.8, 0.99)),
-            "speech": _adam([self.voice.model], (0.9, 0.98)),
-            "words": _adam([self.voice.pronouncer], (0.9, 0.98)),
-            "critics": _adam([self.critics], (0.8, 0.99)),
-        }
-        self.rng = np.random.default_rng(recipe.seed)
-        self.lexicon: dict[str, str] = {}
-        self._known: list[str] = []  # of the lexicon, those that are learnt and not only tested
-        self.spent_s, self.num_steps = 0.0, 0
-
-    @property
-    def progress(self) -> float:
-        """Share of the budget that is spent."""
-        return min(self.spent_s / self.recipe.budget_s, 1.0)
-
-    def step(self, pool: ReadingPool) -> dict[str, Tensor]:
-        """One step of every part whose time it is; losses stay on the device."""
-        recipe, progress = self.recipe, self.progress
-        losses: dict[str, Tensor] = {}
-        clips = None
-        if progress >= recipe.speech_from:
-            clips = pool.clips(self.rng, recipe.batch_s, recipe.jitter)
-            losses |= self._speech_step(clips)
-        if progress < recipe.sound_until or (recipe.config.target == "mel" and progress >= recipe.joint_from):
-            losses |= self._sound_step(pool, clips)
-        if self.lexicon:
-            losses["words"] = self._words_step()
-        self.num_steps += 1
-        return losses
-
-    def learn_lexicon(self, pool: ReadingPool, extra: dict[str, str]) -> None:
-        """Take the words that the pool holds by now."""
-        self.lexicon = lexicon_of(pool.words) | extra
-        self._known = [word for word in self.lexicon if not held_out(word)]
-
-    def _speech_step(self, clips: ClipBatch) -> dict[str, Tensor]:
-        model, recipe = self.voice.model, self.recipe
-        target, history = self.targets(clips.samples)
-        speech = clips.speech
-        if history is not None:
-            speech = replace(speech, history=corrupted(history, self.voice.quantiser.levels, recipe))
-        log_durations, out = model(speech, clips.samples.shape[1] // CODEC_FRAME_SAMPLES)
-        parts = speech_losses(model, clips, out, log_durations, target)
-        self._update("speech", sum(parts.values(), out.new_zeros(())), recipe.speech_from, 1.0)
-        return {name: value.detach() for name, value in parts.items()}
-
-    @torch.no_grad()
-    def targets(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the speech model is to say: mel frames (B, 320, T); or indices (B, K, L, T), and levels (B, K L, T)."""
-        if self.encoder is None:
-            return frames_of_mels(log_mels(samples)), None
-        levels = self.voice.quantiser(self.encoder(samples))
-        return self.voice.quantiser.to_indices(levels), levels
-
-    def _sound_step(self, pool: ReadingPool, clips: ClipBatch | None) -> dict[str, Tensor]:
-        recipe = self.recipe
-        is_joint = recipe.config.target == "mel" and self.progress >= recipe.joint_from and clips is not None
-        features, real = self._own_features(clips) if is_joint and clips else self._true_features(pool)
-        ours = self.voice.wave_decoder.whole(features)
-        parts = {"mel": mel_loss(ours, real), "stft": stft_loss(ours, real)}
-        total = recipe.mel_weight * parts["mel"] + parts["stft"]
-        if self.progress >= recipe.critics_from:
-            parts["critics"] = self._critics_step(ours.detach(), real)
-            verdict, match = fooling_loss(*self._seen_by_critics(real, ours))
-            parts |= {"fooling": verdict, "match": match}
-            total = total + verdict + recipe.match_weight * match
-        self._update("sound", total, 0.0, max(recipe.sound_until, float(recipe.config.target == "mel")))
-        return {name: value.detach() for name, value in parts.items()}
-
-    def _true_features(self, pool: ReadingPool) -> tuple[Tensor, Tensor]:
-        real = pool.crops(self.rng, self.recipe.crops, self.recipe.crop_frames)
-        if self.encoder is None:
-            return frames_of_mels(log_mels(real)), real
-        return self.voice.quantiser(self.encoder(real)), real
-
-    @torch.no_grad()
-    def _own_features(self, clips: ClipBatch) -> tuple[Tensor, Tensor]:
-        """Crops of what the speech model says, with the sound that they should give: aligned, because durations are."""
-        num_frames = clips.samples.shape[1] // CODEC_FRAME_SAMPLES
-        size = min(self.recipe.crop_frames, num_frames)
-        features = self.voice.model(clips.speech, num_frames)[1].transpose(1, 2)
-        # Always as many, whatever the batch has: for every new shape the best convolutions would be searched again.
-        rows = self.rng.integers(0, len(features), self.recipe.crops).tolist()
-        starts = self.rng.integers(0, num_frames - size + 1, self.recipe.crops).tolist()
-        places = list(zip(rows, starts, strict=True))
-        cut = [features[row, :, start : start + size] for row, start in places]
-        real = [
-            clips.samples[row, start * CODEC_FRAME_SAMPLES :][: size * CODEC_FRAME_SAMPLES] for row, start in places
-        ]
-        return torch.stack(cut), torch.stack(real)
-
-    def _seen_by_critics(self, real: Tensor, ours: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-        """What they see of both, with gradients towards our sound alone."""
-        self.critics.requires_grad_(False)
-        try:
-            with torch.no_grad():
-                of_real = self.critics(real)
-            return of_real, self.critics(ours)
-        finally:
-            self.critics.requires_grad_(True)
-
-    def _critics_step(self, ours: Tensor, real: Tensor) -> Tensor:
-        loss = critic_loss(self.critics(real), self.critics(ours))
-        self._update("critics", loss, self.recipe.critics_from, 1.0, self.recipe.critic_rate)
-        return loss
-
-    def _words_step(self) -> Tensor:
-        words = [self._known[index] for index in self.rng.integers(0, len(self._known), self.recipe.words)]
-        loss = pronouncer_loss(self.voice.pronouncer, self.lexicon, words)
-        self._update("words", loss, 0.0, 1.0)
-        return loss.detach()
-
-    def _update(self, name: str, loss: Tensor, begin: float, end: float, rate: float | None = None) -> None:
-        optimiser = self.optimisers[name]
-        for group in optimiser.param_groups:
-            group["lr"] = (rate or self.recipe.rate) * self.recipe.shape(self.progress, begin, end)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], MAX_NORM)
-        optimiser.step()
-
-    def state(self) -> dict[str, Any]:
-        """All that a later piece needs."""
-        modules = {name: module.state_dict() for name, module in self._modules().items()}
-        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
-        return {"modules": modules, "optimisers": optimisers, "spent_s": self.spent_s, "num_steps": self.num_steps}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        for name, module in self._modules().items():
-            module.load_state_dict(state["modules"][name])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-        self.spent_s, self.num_steps = state["spent_s"], state["num_steps"]
-        self.rng = np.random.default_rng((self.recipe.seed, self.num_steps))
-
-    def _modules(self) -> dict[str, nn.Module]:
-        encoder = {"encoder": self.encoder} if self.encoder is not None else {}
-        return {"voice": self.voice, "critics": self.critics, **encoder}
-
-
-def _adam(modules: list[nn.Module], betas: tuple[float, float]) -> torch.optim.AdamW:
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    return torch.optim.AdamW(parameters, lr=0.0, betas=betas, weight_decay=0.01, fused=parameters[0].is_cuda)
+    data: Path | None = None
 
 
 def run(recipe: VoiceRecipe, job: VoiceJob, device: torch.device) -> VoiceTrainer:
     """Train until the job's share of the budget is spent; returns the trainer."""
-    workers, stop = start_rendering(job.work / "shards", recipe.seed, job.num_workers, job.max_shards)
+    workers, stop = start_rendering(job.work / "shards", recipe.seed, job.num_workers, job.max_shards, job.data)
     try:
         trainer = VoiceTrainer(recipe, device)
         if job.start_from is not None:
             start_from(trainer.voice, job.start_from)
+        if job.data is not None:  # its words have the phones of the embedded voice, who pronounces from then on
+            trainer.voice.pronouncer = load_voice(EMBEDDED_VOICE).pronouncer.to(device)
         state_file = job.work / STATE_FILE
         if state_file.exists():
             trainer.restore(torch.load(state_file, map_location=device, weights_only=True))
@@ -259,44 +106,63 @@ def run(recipe: VoiceRecipe, job: VoiceJob, device: torch.device) -> VoiceTraine
 
 
 def start_from(voice: OwnVoice, folder: Path) -> None:
-    """Take over the weights of a saved voice.
+    """Take over the weights of a saved voice; a new name starts as the mean of those that it has.
 
     Raises:
-        CheckpointError: the folder holds no voice, or one of other shapes or names.
+        CheckpointError: the folder holds no voice, or one of other shapes.
     """
     saved = load_voice(folder)
-    if (saved.config, saved.voice_names) != (voice.config, voice.voice_names):
+    if replace(saved.config, num_voices=voice.config.num_voices) != voice.config:
         raise CheckpointError(
-            f"{folder} holds the voices {', '.join(saved.voice_names)} of other shapes or names than the recipe's "
-            f"{', '.join(voice.voice_names)}; train from nothing, or with the recipe that it was made by"
+            f"{folder} holds a voice of other shapes than the recipe's; train from nothing, or with the recipe that it "
+            "was made by"
         )
-    voice.load_state_dict(saved.state_dict())
+    weights = saved.state_dict()
+    for name in ("model.text_voice.weight", "model.frame_voice.weight"):
+        known = dict(zip(saved.voice_names, weights[name], strict=True))
+        weights[name] = torch.stack([known.get(one, weights[name].mean(0)) for one in voice.voice_names])
+    voice.load_state_dict(weights)
+    voice.pronouncer.exceptions = saved.pronouncer.exceptions
+    voice.polished = tuple(name for name in saved.polished if name in voice.voice_names)
 
 
 def _loop(trainer: VoiceTrainer, pool: ReadingPool, job: VoiceJob) -> None:
     began, before, sums, counts = time.monotonic(), trainer.spent_s, dict[str, Tensor](), dict[str, int]()
-    extra = spoken_alone(FliteTeacher(), [*LETTER_NAMES, *APOSTROPHES.split()]) | LETTER_A
-    first_step = trainer.num_steps
+    extra = teacher_words() if job.data is None and not trainer.recipe.only_sound else None
+    first_step, logged_s = trainer.num_steps, before
     while trainer.spent_s < job.until_s:
         if trainer.num_steps % LOAD_EVERY_STEPS == 0:
             pool.load_new()
-        if (trainer.num_steps - first_step) % LEXICON_EVERY_STEPS == 0:
+        if extra is not None and (trainer.num_steps - first_step) % LEXICON_EVERY_STEPS == 0:
             trainer.learn_lexicon(pool, extra)
         for name, value in trainer.step(pool).items():
             sums[name] = sums.get(name, value.new_zeros(())) + value
             counts[name] = counts.get(name, 0) + 1
-        if trainer.num_steps % LOG_EVERY_STEPS == 0:
-            _log(trainer, job, pool, {name: float(value) / counts[name] for name, value in sums.items()})
-            sums, counts = {}, {}
         trainer.spent_s = before + time.monotonic() - began
+        if trainer.num_steps % LOG_EVERY_STEPS == 0 or trainer.spent_s - logged_s > LOG_EVERY_S:
+            _log(trainer, job, pool, {name: float(value) / counts[name] for name, value in sums.items()})
+            sums, counts, logged_s = {}, {}, trainer.spent_s
+    means = {name: float(value) / counts[name] for name, value in sums.items()}
+    if extra is not None:
+        means |= _learn_exceptions(trainer, pool, extra)
+    if job.data is not None:
+        means["left_out"] = num_left_out(pool.folder)
+    _log(trainer, job, pool, means)
+
+
+def teacher_words() -> dict[str, str]:
+    """Letters and words with an apostrophe, as the teacher says them by themselves."""
+    return spoken_alone(FliteTeacher(), [*LETTER_NAMES, *APOSTROPHES.split()]) | LETTER_A
+
+
+def _learn_exceptions(trainer: VoiceTrainer, pool: ReadingPool, extra: dict[str, str]) -> dict[str, float]:
+    """Keep the words that the pronouncer gets wrong beside it; returns how many they are."""
     trainer.learn_lexicon(pool, extra)
     wrong = wrong_words(trainer.voice.pronouncer, trainer.lexicon)
     trainer.voice.pronouncer.exceptions = {word: tuple(phones.split()) for word, phones in wrong.items()}
     tested = [word for word in trainer.lexicon if held_out(word)]
     missed = sum(word in wrong for word in tested)
-    means = {name: float(value) / counts[name] for name, value in sums.items()}
-    _log(trainer, job, pool, means | {"words": len(trainer.lexicon), "wrong": len(wrong),
-                                      "held_out_wrong": missed / max(len(tested), 1)})  # fmt: skip
+    return {"words": len(trainer.lexicon), "wrong": len(wrong), "held_out_wrong": missed / max(len(tested), 1)}
 
 
 def _log(trainer: VoiceTrainer, job: VoiceJob, pool: ReadingPool, values: dict[str, float]) -> None:
@@ -330,28 +196,52 @@ def _encoder_weights(trainer: VoiceTrainer) -> dict[str, Tensor]:
     return {f"codec_encoder.{name}": tensor for name, tensor in trainer.encoder.state_dict().items()}
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every option of the training; `flamingo train voice` has the same."""
+    add = parser.add_argument
+    add("--data", type=Path, metavar="DIR", help="recordings, each with NAME.txt or in metadata.csv; else flite reads")
+    add("--work", type=Path, default=Path("runs/voice"), metavar="DIR", help="shards, and the state to resume from")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the voice and the log")
+    add("--recipe", default="mel", metavar="NAME", help=f"{', '.join(RECIPES)}; mel is the default")
+    add("--budget-s", type=float, metavar="S", help="seconds of training in all pieces together")
+    add("--until-s", type=float, metavar="S", help="end this piece once so much is spent (default: the budget)")
+    add("--workers", type=int, default=2, metavar="N", help="processes that render or align (2)")
+    add("--shards", type=int, default=120, metavar="N", help="of about 10 minutes of the teacher's sound each (120)")
+    add("--first-hours", type=float, metavar="H", help="of sound before training starts (0.2; with --data 0.01)")
+    add("--start-from", type=Path, metavar="DIR", help="a saved voice to go on from, instead of from nothing")
+    add("--only-sound", action="store_true", help="with --start-from: the vocoder alone goes on")
+
+
 def main() -> None:
     """Parse arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--work", type=Path, default=Path("runs/voice"))
-    parser.add_argument("--out", type=Path, default=Path("out"))
-    parser.add_argument("--recipe", choices=tuple(RECIPES), default="mel")
-    parser.add_argument("--budget-s", type=float, help="seconds of training in all pieces together")
-    parser.add_argument("--until-s", type=float, help="end this piece once so much is spent (default: the budget)")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--shards", type=int, default=120, help="of about 10 minutes of sound each")
-    parser.add_argument("--first-hours", type=float, default=0.2)
-    parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="a saved voice to go on from")
-    options = parser.parse_args()
+    add_arguments(parser)
+    train(parser.parse_args())
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train as the options say, on a GPU where there is one."""
     recipe = recipe_by_name(options.recipe, options.budget_s)
+    if options.data is not None:
+        recipe = for_voices(recipe, voice_names(find_recordings(options.data)))
     if options.start_from is not None:
-        recipe = continued(recipe)
-    until_s = options.until_s or recipe.budget_s
-    job = VoiceJob(options.work, options.out, until_s, options.workers, options.shards, options.first_hours,
-                   options.start_from)  # fmt: skip
+        recipe = sound_alone(recipe) if options.only_sound else continued(recipe)
+    elif options.only_sound:
+        raise OptionError("--only-sound goes on from a voice: give --start-from DIR")
+    first_hours = options.first_hours
+    if first_hours is None:
+        first_hours = FIRST_HOURS if options.data is None else FIRST_HOURS_OF_FOLDER
+    job = VoiceJob(
+        options.work, options.out, options.until_s or recipe.budget_s, options.workers, options.shards, first_hours,
+        options.start_from, options.data,
+    )  # fmt: skip
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # crops are all of one size, so the search for the best convolution pays
-    run(recipe, job, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        recipe = for_cpu(recipe)
+        logger.warning("no GPU: batches of %g s instead of the recipe's; expect days, not minutes", recipe.batch_s)
+    run(recipe, job, device)
 
 
 if __name__ == "__main__":

@@ -150,15 +150,20 @@ def reading(segments: list[Segment], samples: npt.NDArray[np.float32], rate_hz: 
     num_samples = int(ends[-1]) * HOP_SAMPLES
     wave = resampled(samples[round(start_s * rate_hz) :], rate_hz)[:num_samples]
     wave = np.pad(wave, (0, num_samples - len(wave)))
-    scaled = wave * (PEAK * 32_767 / max(float(np.abs(wave).max()), 1e-3))
     return Reading(
         phones=np.array([PHONE_IDS[segment.phone] for segment in kept]),
         units=_units(kept),
         durations=durations.astype(np.int64),
-        samples=scaled.round().astype(np.int16),
+        samples=scaled_to_peak(wave),
         voice=voice,
         words=_words(kept),
     )
+
+
+def scaled_to_peak(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+    """(N,) samples as int16 whose largest is `PEAK`."""
+    scaled = samples * (PEAK * 32_767 / max(float(np.abs(samples).max(initial=0.0)), 1e-3))
+    return scaled.round().astype(np.int16)
 
 
 def _units(segments: list[Segment]) -> npt.NDArray[np.int64]:

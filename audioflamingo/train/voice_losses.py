@@ -6,7 +6,6 @@ Shapes: B clips, N samples, M mel frames (10 ms), b bands. All losses are scalar
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -14,27 +13,12 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
 from audioflamingo.speech.codec import HOP_SAMPLES
+from audioflamingo.speech.mels import LOG_FLOOR, MEL_FFT, MEL_MEAN, MEL_SCALE, mel_matrix
 from audioflamingo.speech.model import NUM_MEL_BANDS
-from audioflamingo.speech.stream import SPEECH_RATE_HZ
 
-MEL_FFT = 1_024
-LOG_FLOOR = 1e-4
-MEL_MEAN, MEL_SCALE = -4.0, 2.5  # of log mels of speech, roughly: the speech model regresses numbers of size one
 MEL_RESOLUTIONS = ((512, 40), (1_024, 80), (2_048, 80))
 STFT_RESOLUTIONS = ((512, 120), (1_024, 240), (2_048, 480))
 PERIODS = (2, 3, 5, 7, 11)
-
-
-@cache
-def mel_matrix(num_fft: int, num_bands: int) -> Tensor:
-    """(bins, b) triangles over the mel scale, up to half the rate."""
-    top_hz = SPEECH_RATE_HZ / 2
-    mels = torch.linspace(0, 2595 * torch.log10(torch.tensor(1 + top_hz / 700)).item(), num_bands + 2)
-    edges = 700 * (10 ** (mels / 2595) - 1)
-    bins = torch.linspace(0, top_hz, num_fft // 2 + 1)[:, None]
-    rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rise, fall).clamp(min=0)
 
 
 def magnitudes(samples: Tensor, num_fft: int, hop: int) -> Tensor:

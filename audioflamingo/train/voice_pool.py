@@ -23,6 +23,7 @@ from audioflamingo.speech.codec import CODEC_FRAME_SAMPLES, SUBFRAMES
 from audioflamingo.speech.model import SpeechBatch
 from audioflamingo.speech.stream import SPEECH_RATE_HZ
 from audioflamingo.train.voice_data import FliteTeacher, Reading, load_readings, render_shard, save_readings
+from audioflamingo.train.voice_folder import align_worker
 
 INT16_SCALE = 1 / 32_768
 
@@ -38,13 +39,17 @@ def render_worker(folder: Path, seed: int, worker: int, step: int, max_shards: i
             save_readings(render_shard(seed, number, teacher), path)
 
 
-def start_rendering(folder: Path, seed: int, num_workers: int, max_shards: int) -> tuple[list[SpawnProcess], StopEvent]:
-    """Start the workers; set the event to stop them after their current shard."""
+def start_rendering(
+    folder: Path, seed: int, num_workers: int, max_shards: int, data: Path | None = None
+) -> tuple[list[SpawnProcess], StopEvent]:
+    """Start the workers: of the teacher, or those that align a folder; set the event to stop them after their shard."""
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     workers = [
         context.Process(target=render_worker, args=(folder, seed, worker, num_workers, max_shards, stop), daemon=True)
+        if data is None
+        else context.Process(target=align_worker, args=(folder, data, seed, worker, num_workers, stop), daemon=True)
         for worker in range(num_workers)
     ]
     for one in workers:
@@ -103,9 +108,13 @@ class ReadingPool:
         while self.hours < hours:
             self.load_new()
             if self.hours < hours and not any(one.is_alive() for one in workers):
+                self.load_new(most=1 << 20)  # what they wrote last
+                if self.hours >= hours:
+                    return
                 raise FlamingoError(
-                    f"the teacher stopped reading at {self.hours:.2f} h of {hours} h; flite must be installed (Debian: "
-                    "libflite1), and --shards hold enough; what its processes said stands above"
+                    f"the readers stopped at {self.hours:.2f} h of {hours} h. Without --data, flite must be installed "
+                    "(Debian: libflite1) and --shards hold enough; with it, the folder must hold as much (or give a "
+                    "smaller --first-hours): what could not be used is listed in WORK/shards/left-out-*.jsonl"
                 )
             time.sleep(0.05)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audioflamingo.errors import OptionError
-from audioflamingo.speech.codec import SUBFRAMES, CodecConfig
+from audioflamingo.speech.codec import CodecConfig
 from audioflamingo.speech.model import SpeechConfig, SpeechModel, Target, embedded, layers, paper_size
 from audioflamingo.train.voice_data import VOICE_NAMES
 from audioflamingo.train.voice_pool import ClipBatch
@@ -40,6 +40,7 @@ class VoiceRecipe:
         corrupt: share of history frames replaced by noise.
         drop: share of clips whose history is nothing.
         jitter: share of clips whose durations are moved.
+        only_sound: the speech model and the pronouncer stay as they are, and the vocoder learns from its frames.
         seed: of weights, sentences and batches.
     """
 
@@ -62,6 +63,7 @@ class VoiceRecipe:
     corrupt: float = 0.15
     drop: float = 0.1
     jitter: float = 0.1
+    only_sound: bool = False
     seed: int = 20261125
 
     def shape(self, progress: float, begin: float = 0.0, end: float = 1.0) -> float:
@@ -110,6 +112,28 @@ def continued(recipe: VoiceRecipe) -> VoiceRecipe:
     return replace(recipe, critics_from=0.05, joint_from=max(0.4, recipe.speech_from) if recipe.joint_from < 1 else 1.0)
 
 
+def sound_alone(recipe: VoiceRecipe) -> VoiceRecipe:
+    """The vocoder of a trained voice goes on by itself, from the first steps on what its own speech model says.
+
+    Raises:
+        OptionError: the recipe has no vocoder: over codes, the speech model follows the codec.
+    """
+    if recipe.config.target != "mel":
+        raise OptionError("--only-sound is for the recipe mel; over codes the speech model must follow the codec")
+    return replace(recipe, only_sound=True, critics_from=0.02, joint_from=0.02, jitter=0.0, rate=recipe.rate / 2)
+
+
+def for_cpu(recipe: VoiceRecipe) -> VoiceRecipe:
+    """The same in steps that a CPU makes within seconds: to see that all is well, not to get a good voice."""
+    return replace(recipe, crops=min(recipe.crops, 4), batch_s=min(recipe.batch_s, 10.0), words=min(recipe.words, 64),
+                   critic_width=min(recipe.critic_width, 8))  # fmt: skip
+
+
+def for_voices(recipe: VoiceRecipe, names: tuple[str, ...]) -> VoiceRecipe:
+    """The same for other voices."""
+    return replace(recipe, config=replace(recipe.config, num_voices=len(names)), voice_names=names)
+
+
 RECIPES = {"mel": mel_voice, "codes": codes_voice, "paper": paper_voice}
 
 
@@ -122,12 +146,6 @@ def recipe_by_name(name: str, budget_s: float | None = None) -> VoiceRecipe:
     if name not in RECIPES:
         raise OptionError(f"recipe {name!r} is not one of {', '.join(RECIPES)}")
     return RECIPES[name]() if budget_s is None else RECIPES[name](budget_s)
-
-
-def frames_of_mels(mels: Tensor) -> Tensor:
-    """(B, 80, 4 T) mel frames as (B, 320, T): those of a codec frame one after another."""
-    batch, bands, _ = mels.shape
-    return mels.reshape(batch, bands, -1, SUBFRAMES).permute(0, 3, 1, 2).reshape(batch, SUBFRAMES * bands, -1)
 
 
 def corrupted(history: Tensor, levels: Tensor, recipe: VoiceRecipe) -> Tensor:

@@ -6,14 +6,11 @@ used here but its list of places, which is a definition and not a computation.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, pairwise
-from pathlib import Path
 from typing import Any
 
-from audioflamingo.errors import OptionError
 from audioflamingo.world import sounds
 from audioflamingo.world.check_music import MUSIC_RULES, music_words
 from audioflamingo.world.skills.sounds import PLACES
@@ -58,25 +55,6 @@ def check_turn(truths: Sequence[Truth], turn: Mapping[str, Any]) -> list[str]:
     if not _same_thoughts(truths, turn):
         problems.append(f"{rule}: a thought names a time at which that is not heard")
     return problems
-
-
-def check_export(folder: Path) -> tuple[int, list[str]]:
-    """All turns of an export: how many there are, and what is wrong, a line each.
-
-    Raises:
-        OptionError: the folder holds no finished export.
-    """
-    path = folder / "truth.jsonl"
-    if not path.is_file():
-        raise OptionError(f"{path} is missing; give the folder of a finished export.")
-    num_turns, problems = 0, []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            scene = json.loads(line)
-            for turns in scene["dialogues"]:
-                num_turns += len(turns)
-                problems += [f"{scene['id']}: {one}" for turn in turns for one in check_turn(scene["clips"], turn)]
-    return num_turns, problems
 
 
 def _value(truths: Sequence[Truth], turn: Mapping[str, Any]) -> Any:

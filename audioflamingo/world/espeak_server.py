@@ -155,7 +155,10 @@ def serve() -> None:
     for request in sys.stdin.buffer:
         child = os.fork()
         if child == 0:
-            _write_all(_answer(engine, request))
+            try:
+                _write_all(_answer(engine, request))
+            except BrokenPipeError:
+                os._exit(1)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
@@ -163,4 +166,7 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    try:
+        serve()
+    except BrokenPipeError:
+        os._exit(1)  # who asked is gone; there is nobody to tell

@@ -12,12 +12,13 @@ byte of what is written.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from itertools import count
@@ -27,11 +28,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from audioflamingo.errors import OptionError
+from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
+from audioflamingo.world.music.midi import check_font
 from audioflamingo.world.skills import Made, Turn, make
 from audioflamingo.world.skills.chat import tagged
 from audioflamingo.world.timeline import Timeline, World
+from audioflamingo.world.workers import Workers, result
 
 AudioFormat = Literal["flac", "wav"]
 
@@ -40,6 +43,11 @@ SETTINGS, ROWS, TRUTH = "world.json", "rows.json", "truth.jsonl"
 FREE_BYTES_LEFT = 200_000_000
 BYTES_PER_S = 2 * SAMPLE_RATE_HZ
 S_PER_HOUR = 3_600.0
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class ExportError(FlamingoError):
+    """What was made cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Order:
         return {
             "tasks": list(self.tasks), "seed": self.seed, "audio": self.audio, "split": world.split,
             "strength": world.strength, "longest_s": world.longest_s, "engines": list(world.engines),
-            "soundfonts": {font.name: sha256(font.read_bytes()).hexdigest() for font in world.soundfonts},
+            "soundfonts": {font.name: _digest(font) for font in world.soundfonts},
         }  # fmt: skip
 
 
@@ -117,10 +125,17 @@ def export(
 
     Raises:
         OptionError: the folder holds something else, the disk is too full, or a number is out of range.
+        ExportError: the folder cannot be written to, or the disk became full; what is finished stays.
+        LostWorkerError: a process was killed; likewise.
         FlamingoError: an engine or a soundfont is missing.
     """
     if not 1 <= num_workers <= 256:
         raise OptionError(f"num_workers is {num_workers}; allowed: 1 to 256.")
+    with written(folder):
+        return _export(order, folder, num_workers, report)
+
+
+def _export(order: Order, folder: Path, num_workers: int, report: Callable[[float, float], None] | None) -> Exported:
     _prepare(order, folder)
     wanted_s = order.hours * S_PER_HOUR
     done_s, num_made, num_shards = 0.0, 0, 0
@@ -136,10 +151,32 @@ def export(
     return Exported(num_scenes, num_rows, done_s, num_made)
 
 
+@contextmanager
+def written(folder: Path) -> Generator[None, None, None]:
+    """Errors of the system while something is written to a folder in words that say what to do.
+
+    Raises:
+        ExportError: in their place.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space" if error.errno in FULL_DISK else "choose another --out or check its permissions"
+        raise ExportError(
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); {remedy}, and start again: "
+            "what is finished stays"
+        ) from error
+
+
+def _digest(font: Path) -> str:
+    check_font(font)
+    return sha256(font.read_bytes()).hexdigest()
+
+
 def _prepare(order: Order, folder: Path) -> None:
     settings, path = order.settings(), folder / SETTINGS
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = _settings_of(path)
         different = sorted(name for name in settings if before.get(name) != settings[name])
         if different:
             raise OptionError(f"{folder} holds an export with other {', '.join(different)}; choose another --out.")
@@ -148,6 +185,16 @@ def _prepare(order: Order, folder: Path) -> None:
     (folder / "parts").mkdir(parents=True, exist_ok=True)
     _check_space(folder, order.hours)
     _write_whole(path, json.dumps(settings, indent=1))
+
+
+def _settings_of(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise OptionError(f"{path} is damaged ({str(error)[:80]}); choose another --out.") from error
+    return found
 
 
 def _check_space(folder: Path, hours: float) -> None:
@@ -166,16 +213,11 @@ def _shards(order: Order, folder: Path, num_workers: int) -> Generator[tuple[flo
     if num_workers == 1:
         yield from map(_make_shard, jobs)
         return
-    # "spawn": the caller may have threads of torch, which a fork would break.
-    pool = multiprocessing.get_context("spawn").Pool(num_workers)
-    try:
-        pending = [pool.apply_async(_make_shard, (next(jobs),)) for _ in range(2 * num_workers)]
+    with closing(Workers(num_workers)) as workers:
+        pending = [workers.submit(_make_shard, next(jobs)) for _ in range(2 * num_workers)]
         while True:
-            yield pending.pop(0).get()
-            pending.append(pool.apply_async(_make_shard, (next(jobs),)))
-    finally:
-        pool.terminate()
-        pool.join()
+            yield result(pending.pop(0))
+            pending.append(workers.submit(_make_shard, next(jobs)))
 
 
 def _make_shard(job: tuple[Order, Path, int]) -> tuple[float, bool]:
@@ -192,7 +234,7 @@ def _make_shard(job: tuple[Order, Path, int]) -> tuple[float, bool]:
     for index in range(shard * SCENES_PER_SHARD, (shard + 1) * SCENES_PER_SHARD):
         made = scene(order, index)
         name = f"{task_of(order, index)}-{order.world.split}-{order.seed}-{index:07d}"
-        paths = [_write_audio(audio, name, number, clip, order.audio) for number, clip in enumerate(made.clips)]
+        paths = [write_audio(audio, name, number, clip, order.audio) for number, clip in enumerate(made.clips)]
         files = [file.relative_to(folder).as_posix() for file in paths]
         rows += rows_of(name, files, made)
         truths.append(_truth_of(name, files, made, task_of(order, index)))
@@ -233,11 +275,14 @@ def pcm16(clip: Timeline) -> npt.NDArray[np.int16]:
     return np.round(clip.samples * 32767.0).astype(np.int16)
 
 
-def _write_audio(folder: Path, name: str, number: int, clip: Timeline, audio: AudioFormat) -> Path:
+def write_audio(folder: Path, name: str, number: int, clip: Timeline, audio: AudioFormat = "flac") -> Path:
+    """The file of a clip, 16 bits; returns its path."""
     import soundfile
 
     path = folder / f"{name}-{number}.{audio}"
-    soundfile.write(path, pcm16(clip), SAMPLE_RATE_HZ, subtype="PCM_16")
+    content = io.BytesIO()  # the library has no word for a full disk
+    soundfile.write(content, pcm16(clip), SAMPLE_RATE_HZ, format=audio.upper(), subtype="PCM_16")
+    path.write_bytes(content.getbuffer())
     return path
 
 

@@ -6,6 +6,7 @@ opened from disk.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from audioflamingo.errors import FlamingoError, OptionError
-from audioflamingo.types import SAMPLE_RATE_HZ
-from audioflamingo.world.export import Order, pcm16
+from audioflamingo.world.export import Order, write_audio, written
 from audioflamingo.world.skills import SKILLS, Made, make
 from audioflamingo.world.timeline import Heard, Timeline
 
@@ -24,41 +24,66 @@ MOST_COLUMNS = 2_400
 SCENES_PER_TASK = 2
 COLOURS = {"speech": "#3b82f6", "music": "#a855f7"}
 SOUND_COLOUR, BACK_COLOUR = "#22c55e", "#9ca3af"
+LEGEND = {**COLOURS, "sound": SOUND_COLOUR, "background": BACK_COLOUR}
+NUM_LANES = 4  # in which events lie under a spectrogram
+MOST_NAMED = 16  # events; more would write over one another
+PAGE, CLIPS = "index.html", "clips"
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1f2937}
 img,audio{width:100%;display:block}h2{margin:2.5rem 0 .2rem}
 section{border-left:3px solid #e5e7eb;padding:0 0 0 1rem;margin:1rem 0}
 dt{font-weight:600;white-space:pre-wrap;margin-top:.6rem}dd{margin:0 0 0 1rem;white-space:pre-wrap}
 table{border-collapse:collapse;font-size:13px}td{padding:.1rem .8rem .1rem 0;vertical-align:top}
-summary{cursor:pointer;color:#6b7280}
+summary{cursor:pointer;color:#6b7280}nav a{margin-right:.8rem;white-space:nowrap}
+i{display:inline-block;width:.8rem;height:.8rem;margin:0 .3rem 0 .8rem}
 """
 
 
-def write_page(order: Order, folder: Path) -> Path:
-    """Write `SCENES_PER_TASK` scenes of each task; returns the page.
+def write_page(order: Order, folder: Path, report: Callable[[str], None] = lambda _: None) -> Path:
+    """Write `SCENES_PER_TASK` scenes of each task; returns the page, which appears when all of it is there.
+
+    Args:
+        order: tasks, seed and world.
+        folder: a new or an empty one, or one in which a page was begun and not finished.
+        report: called with the name of each task.
 
     Raises:
         FlamingoError: matplotlib or a speech engine is missing.
         OptionError: the folder is not empty.
+        ExportError: it cannot be written to.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != CLIPS for path in folder.iterdir()):
         raise OptionError(f"{folder} is not empty; choose a new folder for the page.")
     plt = _pyplot()
-    (folder / "clips").mkdir(parents=True)
+    with written(folder):
+        return _page(order, folder, plt, report)
+
+
+def _page(order: Order, folder: Path, plt: Any, report: Callable[[str], None]) -> Path:
+    (folder / CLIPS).mkdir(parents=True, exist_ok=True)
     parts = []
     for name in order.tasks:
+        report(name)
         skill = SKILLS[name]
-        parts.append(f"<h2>{escape(name)}</h2><div>{escape(skill.family)}: {escape(skill.about)}</div>")
+        parts.append(f'<h2 id="{name}">{escape(name)}</h2><div>{escape(skill.family)}: {escape(skill.about)}</div>')
         scenes = (make(name, order.world, order.seed, index) for index in range(SCENES_PER_TASK))
         parts += [_section(made, f"{name}-{index}", folder, plt) for index, made in enumerate(scenes)]
-    page = folder / "index.html"
+    page = folder / PAGE
     title = f"Examples, split {order.world.split}, seed {order.seed}"
     page.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-        f"<h1>{escape(title)}</h1>{''.join(parts)}</html>\n",
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(title)}</h1>{_contents(order.tasks)}"
+        f"{''.join(parts)}</html>\n",
         encoding="utf-8",
     )
     return page
+
+
+def _contents(tasks: Sequence[str]) -> str:
+    """Links to the tasks, and what the colours of a timeline mean."""
+    links = " ".join(f'<a href="#{name}">{escape(name)}</a>' for name in tasks)
+    colours = "".join(f'<i style="background:{colour}"></i>{name}' for name, colour in LEGEND.items())
+    return f"<nav>{links}</nav><p>Below each spectrogram:{colours}</p>"
 
 
 def _pyplot() -> Any:
@@ -73,12 +98,10 @@ def _pyplot() -> Any:
 
 
 def _section(made: Made, name: str, folder: Path, plt: Any) -> str:
-    import soundfile
-
     parts = []
     for number, clip in enumerate(made.clips):
-        path = f"clips/{name}-{number}"
-        soundfile.write(folder / f"{path}.flac", pcm16(clip), SAMPLE_RATE_HZ)
+        path = f"{CLIPS}/{name}-{number}"
+        write_audio(folder / CLIPS, name, number, clip)
         draw(clip, folder / f"{path}.png", plt)
         parts.append(
             f'<img src="{path}.png" alt="spectrogram and timeline of {escape(name)}">'
@@ -125,13 +148,25 @@ def draw(clip: Timeline, path: Path, plt: Any) -> None:
     extent = (0.0, clip.duration_s, 0.0, TOP_HZ / 1000)
     top.imshow(spectrogram_db(clip.samples), origin="lower", aspect="auto", extent=extent, cmap="magma")
     top.set_ylabel("kHz")
-    for row, event in enumerate(clip.events):
+    for lane, event in zip(lanes(clip.events), clip.events, strict=True):
         color = BACK_COLOUR if event.layer == "back" else COLOURS.get(event.kind, SOUND_COLOUR)
-        below.barh(row % 4, event.duration_s, left=event.start_s, height=0.8, color=color, alpha=0.7)
-        if len(clip.events) <= 16:
-            below.text(event.start_s, row % 4, f" {event.kind}", va="center", fontsize=7, clip_on=True)
-    below.set_ylim(3.6, -0.6)
+        below.barh(lane, event.duration_s, left=event.start_s, height=0.8, color=color, alpha=0.7)
+        if len(clip.events) <= MOST_NAMED:
+            below.text(event.start_s, lane, f" {event.kind}", va="center", fontsize=7, clip_on=True)
+    below.set_ylim(NUM_LANES - 0.4, -0.6)
     below.set_yticks([])
     below.set_xlabel("seconds")
     figure.savefig(path, dpi=80)
     plt.close(figure)
+
+
+def lanes(events: Sequence[Heard]) -> list[int]:
+    """A lane for every event: the next one in turn in which nothing sounds any more, or the one that is free first."""
+    ends_s = [0.0] * NUM_LANES
+    chosen: list[int] = []
+    for event in events:
+        order = [(chosen[-1] + 1 + step) % NUM_LANES if chosen else step for step in range(NUM_LANES)]
+        lane = next((lane for lane in order if ends_s[lane] <= event.start_s), min(order, key=lambda k: ends_s[k]))
+        ends_s[lane] = event.end_s
+        chosen.append(lane)
+    return chosen

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import random
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,6 +17,7 @@ import numpy.typing as npt
 
 from audioflamingo.errors import FlamingoError
 from audioflamingo.types import SAMPLE_RATE_HZ
+from audioflamingo.world import festival
 
 Sex = Literal["female", "male"]
 TRAIN_ENGINES = ("espeak-ng", "flite")
@@ -262,23 +260,12 @@ class _Flite:
 
 
 class _Festival:
-    """festival through `text2wave`: diphone voices, held out from training. Rate is set, pitch is the voice's own."""
+    """festival's diphone voices, held out from training. Rate is set, pitch is the voice's own."""
 
     def speak(self, text: str, speaker: Speaker) -> tuple[npt.NDArray[np.float32], int]:
         """See `Engine`."""
-        from scipy.io import wavfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "out.wav"
-            commands = f"(begin (voice_{speaker.voice}) (Parameter.set 'Duration_Stretch {1 / speaker.rate:.3f}))"
-            try:
-                subprocess.run(
-                    ["text2wave", "-o", str(out), "-eval", commands],
-                    input=text.encode(), check=True, capture_output=True, timeout=60,
-                )  # fmt: skip
-            except FileNotFoundError as error:
-                raise EngineMissingError("text2wave is missing; install festival (Debian: festival)") from error
-            except subprocess.CalledProcessError as error:
-                raise EngineMissingError(f"festival failed with voice {speaker.voice!r}: {error.stderr!r}") from error
-            rate_hz, samples = wavfile.read(out)
-        return _to_float(samples), int(rate_hz)
+        try:
+            samples, rate_hz = festival.speak(text, speaker.voice, speaker.rate)
+        except (festival.FestivalError, OSError) as error:
+            raise EngineMissingError(str(error)) from error
+        return _to_float(samples), rate_hz

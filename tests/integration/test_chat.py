@@ -1,9 +1,7 @@
-"""Conversations: twenty turns equal one prompt, forks, files, what is left out, and the shell in a real terminal."""
+"""Conversations: twenty turns equal one prompt, forks, files, and what is left out."""
 
 import json
-import sys
 
-import pexpect
 import pytest
 
 from audioflamingo import Audio, AudioError, Message, PromptError
@@ -147,56 +145,3 @@ def test_examples_in_one_call_and_in_a_conversation(model, sound):
     assert len(chat.messages) == 4
     with pytest.raises(PromptError, match="example 1"):
         model.ask(sound(3), "What?", examples=[sound(1)])
-
-
-@pytest.fixture
-def terminal(checkpoint):
-    """A function of extra words to `flamingo chat` in a real terminal."""
-    children = []
-
-    def start(*words):
-        child = pexpect.spawn(
-            sys.executable,
-            ["-m", "audioflamingo", "chat", "--model", str(checkpoint), "--max-new-tokens", "3", *map(str, words)],
-            encoding="utf-8", timeout=60, dimensions=(40, 200), echo=False,
-        )  # fmt: skip
-        children.append(child)
-        child.expect("type /help")
-        return child
-
-    yield start
-    for child in children:
-        child.close(force=True)
-
-
-def test_in_a_terminal(terminal, write_wav, tmp_path):
-    dog, rain = write_wav("dog.wav", 0.5, 1), write_wav("rain.wav", 0.5, 2)
-    child = terminal(dog)
-    child.expect("<sound-1> dog.wav, 0.5 s, comes with the next question")
-    for line, answer in [
-        ("/help", "/budget +shows how much"),
-        ("/nonsense", "/nonsense is not a command; allowed: /audio, /think"),
-        ("/undo", "nothing to undo"),
-        ("What is it?", "\r\n"),
-        (f"/audio {rain}", "<sound-2> rain.wav"),
-        (f"/audio {tmp_path / 'none.wav'}", "error: .*none.wav"),
-        ("Is <sound:dog.wav> louder?", "\r\n"),
-        ("/audio", "<sound-2> rain.wav, 0.5 s\r\n"),
-        ("And <sound-9>?", "error: .*<sound-9>"),
-        ("/budget", "prompt tokens used"),
-        ("/think on", "thinking is on"),
-        ("Why?", "error: --think, but this model has no thinking adapter"),
-        ("/think off", "thinking is off"),
-        (f"/save {tmp_path / 'talk.json'}", "saved 4 messages"),
-        ("/undo", "forgotten"),
-        (f"/load {tmp_path / 'talk.json'}", "loaded 4 messages"),
-        ("/save", "/save needs a file"),
-    ]:  # fmt: skip
-        child.expect("> ")
-        child.sendline(line)
-        child.expect(answer)
-    child.expect("> ")
-    child.sendline("/quit")
-    child.expect(pexpect.EOF)
-    child.wait()
-    assert child.exitstatus == 0

@@ -33,8 +33,11 @@ def flamingo(checkpoint):
 def test_ask_prints_the_answer_and_nothing_else(flamingo, model, write_wav):
     path = write_wav()
     done = flamingo("ask", path, "What is it?", "--max-new-tokens", 12)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode() == model.ask(path, "What is it?", max_new_tokens=12).text + "\n"
+    reply = model.ask(path, "What is it?", max_new_tokens=12)
+    assert reply.finish_reason == "length"
+    assert done.returncode == 0
+    assert done.stdout.decode() == reply.text + "\n"
+    assert done.stderr == b"flamingo: note: the answer was cut; a larger --max-new-tokens gives it more room\n"
 
 
 def test_standard_input_is_a_file_like_any_other(flamingo, model, write_wav):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from audioflamingo.cli.main import main
+from audioflamingo.facts import Emotion, FactsModel
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIREN, SILENCE = str(EXAMPLES / "siren.flac"), str(EXAMPLES / "silence.flac")
@@ -36,6 +37,16 @@ def test_what_is_not_heard_is_an_error_of_one_line(flamingo):
     assert code == 2
     assert "hears no music in siren.flac" in json.loads(out)["error"]
     assert err.count("\n") == 1
+
+
+def test_what_the_model_does_not_tell_is_a_note(flamingo, monkeypatch):
+    found = Emotion("calm", None, "A low pitch.", ("the model does not tell the tone",))
+    monkeypatch.setattr(FactsModel, "emotion", lambda *_, **__: found)
+    code, out, err = flamingo("facts", "emotion", SIREN)
+    assert (code, out) == (0, "label: calm\nevidence: A low pitch.\n")
+    assert err == "flamingo: note: the model does not tell the tone\n"
+    values = json.loads(flamingo("facts", "emotion", SIREN, "--json")[1])
+    assert (values["tone"], values["untold"]) == (None, ["the model does not tell the tone"])
 
 
 @pytest.mark.parametrize(

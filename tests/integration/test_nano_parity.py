@@ -109,7 +109,9 @@ def test_a_batch_of_all_sounds_gives_what_each_gives_alone(nano, options):
 
 def test_the_same_seed_gives_the_same_answer_and_others_differ(nano, sound):
     def ask(seed):
-        return nano.ask(sound, QUESTIONS[0], temperature=2.0, seed=seed, max_new_tokens=30).token_ids
+        return nano.ask(
+            sound, "Tell me a long story about it.", temperature=2.0, seed=seed, max_new_tokens=30
+        ).token_ids
 
     assert ask(3) == ask(3)
     assert len({ask(seed) for seed in range(4)}) > 1

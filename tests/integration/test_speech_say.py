@@ -9,6 +9,8 @@ import pytest
 
 from audioflamingo.audio import load
 from audioflamingo.cli.main import main
+from audioflamingo.cli.output import OutputError
+from audioflamingo.cli.say import write_wav
 
 
 @pytest.fixture
@@ -48,6 +50,34 @@ def test_say_streams_to_stdout_before_its_input_ends():
         rest = child.stdout.read()
     assert child.returncode == 0
     assert len(rest) > 24_000
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OutputError, match="No space left"):
+        write_wav(full, [bytes(100_000)])
+
+
+def test_a_slow_reader_gets_every_byte(tmp_path):
+    command = [sys.executable, "-m", "audioflamingo", "say", "One, two, three, four, five.", "-o"]
+    subprocess.run([*command, tmp_path / "whole.wav"], check=True)
+    received = bytearray()
+    with subprocess.Popen([*command, "-"], stdout=subprocess.PIPE) as child:
+        while piece := child.stdout.read(2_000):
+            received += piece
+            time.sleep(0.005)
+    assert child.returncode == 0
+    assert received[44:] == (tmp_path / "whole.wav").read_bytes()[44:]
+
+
+def test_a_reader_that_vanishes_ends_it():
+    command = [sys.executable, "-m", "audioflamingo", "say", "-o", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        child.stdin.write(b"One two three. " * 500)
+        child.stdin.close()
+        child.stdout.read(100)
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 141
 
 
 def test_left_out_characters_are_noted(tmp_path, capsys):

@@ -1,17 +1,20 @@
 """Thinking from the API and the shell, on a tiny checkpoint with an adapter that makes it say what we want."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from audioflamingo import Message, OptionError, load_model
+from audioflamingo import Audio, CheckpointError, Message, OptionError, load_model
+from audioflamingo.cli.main import main
 from audioflamingo.model.lora import merged
 from audioflamingo.prompt import THINK_SUFFIX, build
+from audioflamingo.think import ThoughtSplitter
 from audioflamingo.types import Sampling
 
 RANK = 2
@@ -120,12 +123,13 @@ def test_budgets_that_leave_no_answer_are_refused(thinker, value):
 def test_from_the_shell(thinking_checkpoint, write_wav):
     words = ["ask", str(write_wav()), "Why?", "--think", "--model", str(thinking_checkpoint), "--max-new-tokens", "20"]
     done = subprocess.run([sys.executable, "-m", "audioflamingo", *words], capture_output=True, text=True, check=True)
-    assert done.stderr.strip()
+    thoughts, _, note = done.stderr.partition("flamingo: note: the answer was cut")
+    assert note
     as_json = subprocess.run(
         [sys.executable, "-m", "audioflamingo", *words, "--json"], capture_output=True, text=True, check=True
     )
     values = json.loads(as_json.stdout)
-    assert values["thoughts"] == done.stderr.strip()
+    assert values["thoughts"] == thoughts.strip()
     assert values["text"] == done.stdout.removesuffix("\n")
 
 
@@ -139,3 +143,90 @@ def test_thoughts_before_a_schema(thinker):
     deltas = list(thinker.stream("Why?", **options))
     assert "".join(delta.text for delta in deltas) == reply.text
     assert "".join(delta.thoughts for delta in deltas).strip() == reply.thoughts
+
+
+def broken(thinking_checkpoint, tmp_path, change):
+    """A copy of the checkpoint whose adapter's tensors are changed, and its tables taken away."""
+    folder = shutil.copytree(thinking_checkpoint, tmp_path / "broken")
+    file = folder / "think" / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
+    return folder
+
+
+CHANGES = {
+    "half an adapter": (lambda tensors: dict(list(tensors.items())[: len(tensors) // 2 - 1]), "half is|no pair"),
+    "one half of each pair": (
+        lambda tensors: {key: one for key, one in tensors.items() if "lora_A" in key}, "has only its A"),
+    "another width": (
+        lambda tensors: {key: one.repeat(1, 2) if "A.w" in key else one for key, one in tensors.items()}, "expected"),
+    "more layers": (
+        lambda tensors: tensors | {key.replace("layers.1", "layers.9"): one.clone() for key, one in tensors.items()},
+        "no such tensor in the base"),
+    "not a number": (lambda tensors: tensors | {next(iter(tensors)): torch.zeros(2, 2, dtype=torch.int64)}, "floating"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_adapters_that_do_not_fit_are_one_line_and_no_plain_answer(
+    thinking_checkpoint, write_wav, tmp_path, capsys, change
+):
+    changed, message = CHANGES[change]
+    folder = broken(thinking_checkpoint, tmp_path, changed)
+    words = [str(write_wav()), "Why?", "--model", str(folder), "--max-new-tokens", "8"]
+    for think in (["--think"], ["--think", "--json"]):
+        assert main(["ask", *words, *think]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        assert re.search(message, err)
+        assert "Use the adapter of the same release as the base" in err
+    assert main(["ask", *words]) == 0  # who does not ask to think is not in its way
+    assert capsys.readouterr().out.strip()
+
+
+def test_a_folder_that_is_not_there(checkpoint):
+    model = load_model(checkpoint, device="cpu", thinking="absent")
+    with pytest.raises(CheckpointError, match="absent is not a folder"):
+        model.ask(None, "Why?", think=True)
+    with pytest.raises(CheckpointError, match="absent is not a folder"):
+        model.chat(think=True)
+
+
+def test_options_of_a_chat_are_checked_when_they_are_chosen(model, thinker):
+    chat = model.chat(max_new_tokens=8)
+    with pytest.raises(OptionError, match="af3-think"):
+        chat.choose(think=True)
+    with pytest.raises(OptionError, match="unknown option thinking"):
+        chat.choose(thinking=True)
+    assert chat.options == {"max_new_tokens": 8}
+    chat = thinker.chat(max_new_tokens=16)
+    chat.choose(think=True)
+    assert chat.ask("Why?").thoughts
+
+
+def test_a_mixed_batch_with_sounds_is_what_each_is_alone(thinking_checkpoint, noise):
+    """Thinking or not, with a schema or not, about the same sound and others: through one engine, prefixes shared."""
+    sounds = [Audio(noise(duration_s, seed)) for seed, duration_s in enumerate((0.5, 2.0))]
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    conversations = [Message("user", (sounds[number % 2], "Which came first, the dog or the bell?"))
+                     for number in range(8)]  # fmt: skip
+    each = [{"think": number % 3 == 0, **({"schema": schema} if number % 4 == 1 else {})} for number in range(8)]
+    together = load_model(thinking_checkpoint, device="cpu").generate(conversations, each=each, max_new_tokens=40)
+    for conversation, own, found in zip(conversations, each, together, strict=True):
+        fresh = load_model(thinking_checkpoint, device="cpu")
+        assert fresh.answer([conversation], **own, max_new_tokens=40) == found
+        assert bool(found.thoughts) == own["think"]
+
+
+def test_thoughts_come_before_the_answer_and_as_they_are_thought(thinker):
+    deltas = list(thinker.stream("Why?", think=True, max_thought_tokens=20, max_new_tokens=60))
+    kinds = ["thoughts" if delta.thoughts else "text" for delta in deltas if delta.thoughts or delta.text]
+    assert kinds == sorted(kinds, reverse=True)
+    assert kinds.count("text") > 1
+
+
+def test_thoughts_in_tags_are_streamed_piece_by_piece():
+    splitter = ThoughtSplitter("tags")
+    pieces = [splitter.feed(piece) for piece in ("<thi", "nk>It", " barks", " twice", ".</th", "ink>\n", "Two", ".")]
+    assert [thoughts for thoughts, _ in pieces] == ["", "It", " barks", " twice", ".", "", "", ""]
+    assert [answer for _, answer in pieces] == ["", "", "", "", "", "", "Two", "."]

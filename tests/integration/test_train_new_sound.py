@@ -71,7 +71,7 @@ def test_a_few_examples_teach_a_new_sound(tmp_path, capsys):
     torch.set_num_threads(1)
     data = write_zaps(tmp_path, 12)
     out = tmp_path / "out"
-    words = ["train", "lora", "--data", str(data), "--out", str(out), "--replay", "4", "--epochs", "5"]
+    words = ["train", "lora", "--data", str(data), "--out", str(out), "--replay", "4", "--epochs", "8"]
     assert main([*words, "--batch-s", "20", "--device", "cpu"]) == 0
     assert f"--adapter {out}" in capsys.readouterr().out
     assert main(["ask", "--adapter", str(out), str(tmp_path / "zap0.wav"), "What do you hear?"]) == 0

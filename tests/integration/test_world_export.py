@@ -1,5 +1,6 @@
 """Export: NVIDIA's rows, the same bytes whatever the number of processes, going on after a cut, clear refusals."""
 
+import errno
 import json
 import shutil
 from hashlib import sha256
@@ -11,8 +12,8 @@ import soundfile
 
 from audioflamingo.cli.main import main
 from audioflamingo.errors import OptionError
-from audioflamingo.world.check import check_export
-from audioflamingo.world.export import SCENES_PER_SHARD, Order, export, pcm16, stream
+from audioflamingo.world.check_files import check_export
+from audioflamingo.world.export import SCENES_PER_SHARD, ExportError, Order, export, pcm16, stream, written
 from audioflamingo.world.timeline import World
 
 pytestmark = pytest.mark.skipif(not shutil.which("espeak-ng") or not shutil.which("flite"), reason="no speech engines")
@@ -111,10 +112,67 @@ def test_the_page(tmp_path):
     pytest.importorskip("matplotlib")
     from audioflamingo.world.listen import write_page
 
-    page = write_page(Order(("counting", "music_knowledge"), 0.1, 1, World(strength=0.2)), tmp_path / "page")
+    order = Order(("counting", "music_knowledge"), 0.1, 1, World(strength=0.2))
+    (tmp_path / "page" / "clips").mkdir(parents=True)  # of a page that was begun and not finished
+    told = []
+    page = write_page(order, tmp_path / "page", told.append)
+    assert told == ["counting", "music_knowledge"]
+    with pytest.raises(OptionError, match="not empty"):
+        write_page(order, tmp_path / "page")
     text = page.read_text()
+    assert all(f'<a href="#{task}">' in text and f'<h2 id="{task}">' in text for task in order.tasks)
     assert text.count("<img") == text.count("<audio") == 4
     assert all((page.parent / f"clips/counting-{i}-0.png").stat().st_size > 5_000 for i in range(2))
+
+
+def test_events_that_sound_together_lie_in_different_lanes():
+    from audioflamingo.world.listen import lanes
+    from audioflamingo.world.timeline import Heard
+
+    spans = [(0.0, 9.0), (1.0, 2.0), (1.5, 3.0), (2.5, 4.0), (5.0, 6.0), (5.5, 7.0)]
+    chosen = lanes([Heard("bell", start, end) for start, end in spans])
+    assert len(set(chosen[:4])) == 4
+    assert 0 not in chosen[1:]
+    assert len(lanes([Heard("bell", 0.0, 1.0)] * 7)) == 7  # more than there are
+
+
+def test_what_cannot_be_written_or_read_is_told(exported, tmp_path, capsys):
+    folder, _ = exported
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExportError, match=r"cannot be written \(Not a directory\); choose another --out"):
+        export(ORDER, tmp_path / "file" / "x")
+    with pytest.raises(ExportError, match="free some space"), written(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device", "x.flac")
+    with pytest.raises(OptionError, match="no soundfont"):
+        export(Order(ORDER.tasks, 0.01, 5, World(soundfonts=(tmp_path / "file",))), tmp_path / "font")
+    assert main(["world", "--listen", "--hours", "2", "--out", str(tmp_path / "page")]) == 2
+    assert "--hours has no part in --listen" in capsys.readouterr().err
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / "world.json").write_text("{")
+    with pytest.raises(OptionError, match=r"world\.json is damaged"):
+        export(ORDER, broken)
+
+
+def test_a_broken_export_is_found(exported, tmp_path):
+    folder, _ = exported
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    lost, cut = sorted(broken.glob("audio/*/*"))[:2]
+    lost.unlink()
+    samples, rate_hz = soundfile.read(cut)
+    soundfile.write(cut, samples[:-800], rate_hz)
+    rows = json.loads((broken / "rows.json").read_text())
+    rows[0]["conversations"][1]["value"] = "Something else."
+    (broken / "rows.json").write_text(json.dumps(rows[:-1]))
+    _, problems = check_export(broken)
+    assert len(problems) == 4
+    for part in (f"{lost} is missing", f"{cut} is ", f"{rows[0]['id']} are not", f"no row {rows[-1]['id']}"):
+        assert any(part in problem for problem in problems), (part, problems)
+    for damage in (b"\xff\n", b"[1]\n", b'{"id": "x"\n'):
+        (broken / "truth.jsonl").write_bytes(damage)
+        with pytest.raises(OptionError, match=r"truth.jsonl is damaged.*export it again"):
+            check_export(broken)
 
 
 def test_the_command(tmp_path, capsys):

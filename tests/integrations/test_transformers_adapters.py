@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from audioflamingo.errors import CheckpointError
+from audioflamingo.errors import CheckpointError, OptionError
 from audioflamingo.integrations.transformers import AudioFlamingo3ForConditionalGeneration
 from audioflamingo.model.weights.names import from_ours, to_ours
 
@@ -232,3 +232,42 @@ def test_a_peft_model_generates_on_the_engine_what_stock_would(model, stock, inp
         found.append(wrapped.generate(**inputs, max_new_tokens=8, do_sample=False))
     assert torch.equal(*found)
     assert model.generated_on == "engine"
+
+
+def test_adapters_of_ones_own_are_added_switched_and_removed(model, inputs):
+    before = logits(model, inputs)
+    for call in (model.disable_adapters, model.enable_adapters, model.active_adapters):
+        with pytest.raises(OptionError, match="no adapter is in the model"):
+            call()
+    torch.manual_seed(0)
+    for name in ("one", "two"):
+        model.add_adapter(peft.LoraConfig(r=RANK, target_modules=["q_proj"], init_lora_weights=False), name)
+    assert model.active_adapters() == ["two"]
+    second = logits(model, inputs)
+    model.set_adapter("one")
+    first = logits(model, inputs)
+    assert not torch.equal(first, second)
+    model.set_adapter(["one", "two"])
+    assert model.active_adapters() == ["one", "two"]
+    model.set_adapter("two")
+    assert torch.equal(logits(model, inputs), second)
+    with pytest.raises(OptionError, match="no adapter is named 'three'; there are one, two"):
+        model.set_adapter("three")
+    with pytest.raises(OptionError, match="'one' is in the model already"):
+        model.add_adapter(peft.LoraConfig(target_modules=["q_proj"]), "one")
+    with pytest.raises(OptionError, match="adapter_config is a dict"):
+        model.add_adapter({}, "three")
+    model.delete_adapter(["one", "two"])
+    assert torch.equal(logits(model, inputs), before)
+
+
+def test_an_adapter_that_peft_wrote_goes_in_and_out(model, stock, inputs, tmp_path):
+    config = peft.LoraConfig(r=RANK, target_modules=r".*language_model.*_proj", init_lora_weights=False)
+    wrapped = peft.get_peft_model(copy.deepcopy(stock), config).eval()
+    expected = logits(wrapped, inputs)
+    wrapped.save_pretrained(tmp_path / "written")
+    model.load_adapter(tmp_path / "written")
+    torch.testing.assert_close(logits(model, inputs), expected, atol=2e-5, rtol=0)
+    model.save_pretrained(tmp_path / "again")
+    read = peft.PeftModel.from_pretrained(copy.deepcopy(stock), tmp_path / "again").eval()
+    torch.testing.assert_close(logits(read, inputs), expected, atol=2e-5, rtol=0)

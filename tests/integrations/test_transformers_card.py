@@ -57,6 +57,12 @@ def test_the_answer_is_that_of_the_api(name):
     assert tuple(outputs[0, inputs["input_ids"].shape[1] :].tolist()) == reply.token_ids
 
 
+def test_our_classes_take_the_short_name_of_the_embedded_model(name):
+    for one in (integration.AudioFlamingo3ForConditionalGeneration, integration.AudioFlamingo3Encoder):
+        assert one.from_pretrained("nano").config.name_or_path in (name, "")
+    assert integration.AudioFlamingo3Processor.from_pretrained("nano").max_audio_len == 600
+
+
 @pytest.mark.parametrize("auto", ["AutoModelForCausalLM", "AutoModelForMultimodalLM", "AutoModelForSeq2SeqLM"])
 def test_every_auto_class_for_the_model_finds_ours(folder, auto, processor, sound):
     import transformers

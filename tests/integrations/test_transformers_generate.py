@@ -163,5 +163,31 @@ def test_placeholders_and_features_that_disagree(shared_model, inputs):
     for call in (shared_model.generate, shared_model):
         with pytest.raises(PromptError, match=r"0 audio placeholders stand .* 12 audio\s+tokens"):
             call(**fewer)
-    with pytest.raises(PromptError, match=r"12 audio placeholders .* the sounds give 0 .* processor"):
-        shared_model.generate(input_ids=inputs["input_ids"])
+    for call in (shared_model.generate, functools.partial(shared_model.generate, num_beams=2), shared_model):
+        with pytest.raises(PromptError, match=r"(12|24) audio placeholders .* the sounds give 0 .* processor"):
+            call(input_ids=inputs["input_ids"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i: {**i, "attention_mask": torch.zeros_like(i["attention_mask"])}, "row 1 of the batch has no token"),
+        (lambda i: {"input_features": i["input_features"]}, "got input_features and no input_ids"),
+        (
+            lambda i: {**i, "input_features": i["input_features"][:, :80]},
+            r"shape \(1, 80, 3000\), expected \(windows, 128",
+        ),
+        (lambda i: {**i, "input_features": i["input_features"] * torch.nan}, "are not finite in torch.float32"),
+        (lambda i: {"input_ids": torch.tensor([[5, 9_999]])}, "input_ids hold 9999, the model's vocabulary 0 to 2047"),
+        (lambda i: {"input_ids": torch.tensor([[5, -1]])}, "input_ids hold -1"),
+    ],
+)
+def test_inputs_made_by_hand_that_cannot_be_right(shared_model, inputs, change, message):
+    with pytest.raises(PromptError, match=message):
+        shared_model.generate(**change(inputs), max_new_tokens=2)
+
+
+def test_a_model_that_drafts_for_another_gets_no_sounds_and_does_not_mind(shared_model, model, inputs):
+    expected = shared_model.generate(**inputs, max_new_tokens=6)
+    assert torch.equal(shared_model.generate(**inputs, max_new_tokens=6, assistant_model=model), expected)
+    assert not model.model.is_drafting

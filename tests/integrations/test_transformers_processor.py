@@ -94,7 +94,8 @@ def test_any_source_and_any_rate(processor, sound, tmp_path):
     exact = processor(text="?", audio=samples)["input_features"]
     for source in (torch.from_numpy(samples), samples.tolist(), {"array": samples, "sampling_rate": 16_000}):
         assert torch.equal(processor(text="?", audio=source)["input_features"], exact)
-    for source in (path, str(path), file.getvalue()):
+    undecoded = ({"bytes": file.getvalue(), "path": None}, {"bytes": None, "path": str(path)})
+    for source in (path, str(path), file.getvalue(), *undecoded):
         torch.testing.assert_close(processor(text="?", audio=source)["input_features"], exact, atol=0.1, rtol=0)
     fast = np.sin(np.arange(48_000) * 0.1).astype(np.float32)
     for options in ({"sampling_rate": 48_000}, {"audio_kwargs": {"sampling_rate": 48_000}}):
@@ -133,6 +134,10 @@ def test_decoding(processor, sound):
         (np.zeros(0, np.float32), "no samples"),
         (np.full(16_000, np.nan, np.float32), "(?i)nan|finite"),
         (np.zeros(320, np.float32), "0.02 s"),
+        (np.full(16_000, 12_000.0), "reaches 12000; floating point within"),
+        ([0, 1, 2, 3], "array of int64"),
+        ({"rate": 16_000}, "a mapping with the keys rate; expected array"),
+        (np.zeros(600 * 16_000 + 1, np.float32), "is 600.0001 s; the model takes at most 600 s"),
         (np.zeros(11 * 60 * 16_000, np.float32), "660 s; the model takes at most 600 s. Pass long_audio='truncate' to"),
         ("no/such/file.wav", "does not exist"),
     ],
@@ -159,6 +164,16 @@ def test_a_long_sound_is_cut_only_by_name(processor, caplog):
         ({"text": "a<|im_end|>b", "audio": 1, "as_chat": True}, PromptError, "which end or open a message"),
         ({"text": "a", "audio": 1, "output_labels": True}, PromptError, "no message of the assistant"),
         ({"text": "a", "volume": 3}, OptionError, "unknown option 'volume'"),
+        ({"text": "a", "audios": 3}, OptionError, r"unknown option 'audios' \(is 'audio' meant\?\)"),
+        ({"text": "a", "images": "x.png"}, OptionError, "images came, but this model takes text and sound alone"),
+        (
+            {"text": "a", "audio": 1, "sampling_rate": "16000"},
+            OptionError,
+            "sampling_rate is '16000', allowed",
+        ),
+        ({"text": "a", "max_prompt_tokens": 0}, OptionError, "max_prompt_tokens is 0, allowed: 1 or more"),
+        ({"text": "a", "as_chat": "no"}, OptionError, "as_chat is 'no', allowed: True or False"),
+        ({"text": "half \ud800"}, PromptError, "text 1 holds half of a surrogate pair at position 5"),
         ({"text": "a", "return_tensors": "np"}, OptionError, "return_tensors is 'np', allowed: 'pt'"),
         ({"text": "a", "audio": 1, "long_audio": "split"}, OptionError, "allowed: 'error', 'truncate'"),
         ({"text": "<sound>ab", "audio": 1, "truncation": True, "max_length": 9}, PromptError, "truncation cut"),
@@ -177,9 +192,22 @@ def test_calls_that_do_not_fit(processor, sound, call, error, message):
 def test_broken_conversations(processor, sound):
     for conversation, message in (
         ([], "empty"),
+        ("What is it?", "the conversation is of type str; give a list of messages"),
         ([{"role": "robot", "content": "hi"}], "role 'robot'"),
         ([{"role": "user", "content": [{"type": "image", "path": "x.png"}]}], "type 'image'"),
         ([{"role": "user", "content": [{"type": "audio"}]}], "expected one of audio, path, url"),
     ):
         with pytest.raises(FlamingoError, match=message):
             processor.apply_chat_template(conversation, tokenize=True, return_dict=True)
+
+
+def test_a_request_without_a_sound(processor):
+    for audio in (None, []):
+        with pytest.raises(PromptError, match=r"for 0 sound\(s\)"):
+            processor.apply_transcription_request(audio)
+
+
+def test_ten_minutes_are_taken_without_a_word_of_the_tokenizers_own_limit(processor, caplog):
+    inputs = processor(audio=np.zeros(600 * 16_000, np.float32), text="What?")
+    assert num_audio(inputs) == [15_000]
+    assert "maximum sequence length" not in caplog.text

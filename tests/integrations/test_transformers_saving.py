@@ -1,6 +1,7 @@
 """Checkpoints there and back, the loader that they carry, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -67,7 +68,7 @@ def test_the_folder_names_the_architecture_and_the_loader(saved, shared_model):
 
 
 def test_trusting_the_checkpoints_code_suffices(saved, tmp_path):
-    environment = {"HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", LOAD_WITHOUT_IMPORT, str(saved)],
         capture_output=True, text=True, env=environment, cwd=tmp_path, check=False,

@@ -1,7 +1,7 @@
 """The tests of the integration against every supported version of transformers, each put before the installed one.
 
     python tests/integrations/versions.py                  # the newest of every minor version in the range
-    python tests/integrations/versions.py 5.16.0 5.23.0    # these
+    python tests/integrations/versions.py 5.16.0 5.24.0    # these
 
 It downloads each version to a folder that is thrown away, so it is not part of the test suite. Prints a table and, as
 its last line, JSON; the exit code is 1 where a test failed.

@@ -104,3 +104,15 @@ def test_the_gpu_gives_what_the_cpu_gives():
     windows = [noise(length, length) for length in (WINDOW_SAMPLES, 16_000, 400)]
     mel, _ = log_mel_batch(windows, "cuda")
     torch.testing.assert_close(mel.cpu(), log_mel_batch(windows)[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("num_samples", [321, 5_000, 479_999, 480_000])
+def test_windows_of_one_length_are_as_among_others(num_samples):
+    """Of one length they are laid out at once, beside others one by one."""
+    rng = np.random.default_rng(0)
+    alike = [rng.standard_normal(num_samples).astype(np.float32) for _ in range(3)]
+    together, frames = log_mel_batch(alike)
+    ragged, _ = log_mel_batch([*alike, rng.standard_normal(400).astype(np.float32)])
+    assert together.is_contiguous()
+    assert torch.equal(together, ragged[:3, :, : together.shape[2]])
+    assert frames == (-(-num_samples // 160),) * 3

@@ -1,7 +1,9 @@
-"""Pieces, seams, subtitles, and going on after an interruption."""
+"""Pieces, seams, when things are said, and going on after an interruption."""
 
+import errno
+import itertools
 import json
-import re
+import os
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioflamingo.errors import FlamingoError, OptionError
-from audioflamingo.longform import Segment, Transcript, as_srt, as_values, as_vtt, pieces_of, stitch, transcribe_long
+from audioflamingo.longform import PIECES_AT_ONCE, Segment, pieces_of, stitch, transcribe_long
+from audioflamingo.longform.phrases import MAX_PHRASE_CHARS, MAX_PHRASE_S, loud_stretches, phrases_of
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Reply, Usage
 
-WORDS = [f"w{number}" for number in range(200)]
+WORDS = [f"w{number}" for number in range(2000)]
 WORD_S = 0.5
 
 
@@ -20,31 +23,47 @@ def sound(duration_s):
     return Audio(np.arange(round(duration_s * SAMPLE_RATE_HZ), dtype=np.float32) / 1e7, "talk")
 
 
+def reply(text, reason="stop"):
+    return Reply(text, (), reason, Usage(0, 0, 0, 0))
+
+
 class Listener:
     """Hears word n from n/2 s on, a word that is cut it does not hear; stops after some pieces if told to."""
+
+    name = "listener"
 
     def __init__(self, stop_after=None):
         self.heard = []
         self.stop_after = stop_after
 
-    def transcribe(self, audio, **options):
+    def generate(self, conversations, **options):
         if self.stop_after is not None and len(self.heard) >= self.stop_after:
             raise KeyboardInterrupt
+        return [self.answer(message.content[0], options) for (message,) in conversations]
+
+    def answer(self, audio, options):
         start_s = round(float(audio.samples[0]) * 1e7) / SAMPLE_RATE_HZ
         self.heard.append(start_s)
         first, last = int(np.ceil(start_s / WORD_S)), int((start_s + audio.duration_s) / WORD_S)
-        return Reply(" ".join(WORDS[first:last]), (), "stop", Usage(0, 0, 0, audio.duration_s))
+        return reply(f"The content of the input audio is '{' '.join(WORDS[first:last])}'.")
 
 
+@pytest.mark.parametrize("pieces_at_once", [1, 3, PIECES_AT_ONCE])
 @pytest.mark.parametrize("overlap_s", [3.1, 5.0])
-@pytest.mark.parametrize("duration_s", [4, 30, 31, 55, 99])
-def test_no_word_is_lost_or_doubled(duration_s, overlap_s):
-    transcript = transcribe_long(Listener(), sound(duration_s), overlap_s=overlap_s)
-    assert transcript.text.split() == WORDS[: int(duration_s / WORD_S)]
+@pytest.mark.parametrize("duration_s", [4, 30, 31, 55, 99, 400])
+def test_no_word_is_lost_or_doubled(duration_s, overlap_s, pieces_at_once):
+    transcript = transcribe_long(
+        Listener(), sound(duration_s), overlap_s=overlap_s, pieces_at_once=pieces_at_once
+    )  # fmt: skip
+    words = WORDS[: int(duration_s / WORD_S)]
+    assert transcript.text.split() == words
+    assert " ".join(one.text for one in transcript.phrases).split() == words
     assert transcript.segments[0].start_s == 0
     assert transcript.segments[-1].end_s == duration_s
-    for before, after in zip(transcript.segments, transcript.segments[1:], strict=False):
+    for before, after in itertools.pairwise(transcript.segments):
         assert before.end_s == after.start_s
+    for before, after in itertools.pairwise(transcript.phrases):
+        assert before.end_s <= after.start_s + 1e-6
 
 
 @given(st.floats(0.1, 60), st.floats(0.05, 0.9), st.floats(0.01, 100))
@@ -58,9 +77,15 @@ def test_pieces_cover_everything(piece_s, share, duration_s):
     assert reached == pytest.approx(audio.duration_s, abs=0.021)
 
 
-def test_an_overlap_as_long_as_the_piece_is_refused():
+@pytest.mark.parametrize(("piece_s", "overlap_s"), [(5, 5), (5, -1), (0, 0), (1e-6, 0), (5, 5 - 1e-6)])
+def test_pieces_that_would_never_come_to_an_end_are_refused(piece_s, overlap_s):
     with pytest.raises(OptionError, match="overlap"):
-        list(pieces_of(sound(50), 5, 5))
+        list(pieces_of(sound(50), piece_s, overlap_s))
+
+
+def test_no_pieces_at_once_are_refused():
+    with pytest.raises(OptionError, match="pieces_at_once is 0"):
+        transcribe_long(Listener(), sound(4), pieces_at_once=0)
 
 
 def test_silence_and_disagreement_at_a_seam():
@@ -71,40 +96,122 @@ def test_silence_and_disagreement_at_a_seam():
     assert stitch([]) == []
 
 
+def bursts(*spans, duration_s, level=0.3, floor=1e-4):
+    """Noise at `level` within the spans of seconds, and at `floor` elsewhere."""
+    noise = np.random.default_rng(0).standard_normal(round(duration_s * SAMPLE_RATE_HZ)).astype(np.float32)
+    gain = np.full(len(noise), floor, np.float32)
+    for start_s, end_s in spans:
+        gain[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)] = level
+    return noise * gain
+
+
+def test_what_stands_out_of_the_quiet():
+    samples = bursts((1, 2), (2.1, 3), (6, 8), duration_s=10)
+    assert np.allclose(loud_stretches(samples), [(1, 3), (6, 8)], atol=0.021)
+    assert loud_stretches(bursts(duration_s=2)) == [(0.0, 2.0)]  # steady noise: nothing stands out
+    assert loud_stretches(np.zeros(3 * SAMPLE_RATE_HZ, np.float32)) == [(0.0, 3.0)]
+    assert loud_stretches(np.zeros(100, np.float32)) == [(0.0, 100 / SAMPLE_RATE_HZ)]
+
+
+def test_phrases_stand_where_it_sounds():
+    segment = Segment(100.0, 110.0, "one two ten six")
+    found = list(phrases_of(segment, loud_stretches(bursts((1, 2), (6, 7), duration_s=10))))
+    assert [one.text for one in found] == ["one two", "ten six"]
+    assert [(one.start_s, one.end_s) for one in found] == [
+        (pytest.approx(101, abs=0.05), pytest.approx(102, abs=0.05)),
+        (pytest.approx(106, abs=0.05), pytest.approx(107, abs=0.05)),
+    ]
+
+
+@given(
+    st.lists(st.text("abc.!犬", min_size=1, max_size=200), min_size=1, max_size=60),
+    st.lists(st.floats(0, 30), min_size=2, max_size=12, unique=True),
+)
+def test_phrases_are_short_in_order_and_complete(words, edges):
+    edges = sorted(edges)
+    stretches = [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=False) if end - start > 1e-3]
+    segment = Segment(7.0, 37.0, " ".join(words))
+    found = list(phrases_of(segment, stretches or [(0.0, 30.0)]))
+    assert "".join(one.text for one in found).replace(" ", "") == "".join(words)
+    assert all(len(one.text) <= MAX_PHRASE_CHARS for one in found)
+    assert all(7.0 <= one.start_s <= one.end_s <= 37.0 + 1e-6 for one in found)
+    for before, after in itertools.pairwise(found):
+        assert before.end_s <= after.start_s + 1e-6
+    assert all(one.end_s - one.start_s <= MAX_PHRASE_S or " " not in one.text for one in found)
+
+
 def test_an_interrupted_transcript_goes_on(tmp_path):
     path = tmp_path / "talk.part"
     with pytest.raises(KeyboardInterrupt):
-        transcribe_long(Listener(stop_after=2), sound(99), resume=path)
+        transcribe_long(Listener(stop_after=2), sound(99), resume=path, pieces_at_once=2)
     second, progress = Listener(), []
     transcript = transcribe_long(second, sound(99), resume=path, progress=lambda *one: progress.append(one))
     assert second.heard == [50.0, 75.0]
     assert transcript == transcribe_long(Listener(), sound(99))
     assert progress[-1] == (99.0, 99.0)
+    third = Listener()
+    assert transcribe_long(third, sound(99), resume=path) == transcript
+    assert third.heard == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"key": "x", "texts": [1]}', '{"key": "other", "texts": []}'])
-def test_a_resume_file_of_something_else(tmp_path, text):
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"key": "x", "pieces": [1]}', '{"key": "x", "pieces": [["a", 1]]}', '{"key": "x", "pieces": 3}',
+     "\udcff\udcfe", "[" * 100_000],
+)  # fmt: skip
+def test_a_resume_file_of_something_else_is_kept(tmp_path, text):
     path = tmp_path / "part"
-    path.write_text(text)
-    with pytest.raises(FlamingoError, match="part"):
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    before = path.read_bytes()
+    with pytest.raises(FlamingoError, match=r"part holds no transcript to go on with .*; name another file$") as error:
         transcribe_long(Listener(), sound(40), resume=path)
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == before
 
 
-def test_a_cut_piece_is_said():
+def test_a_resume_file_belongs_to_a_sound_a_model_and_options(tmp_path):
+    path = tmp_path / "part"
+    transcribe_long(Listener(), sound(40), resume=path, seed=1)
+    other = Listener()
+    other.name = "other"
+    for model, audio, options in ((Listener(), sound(41), {"seed": 1}), (Listener(), sound(40), {"seed": 2}),
+                                  (other, sound(40), {"seed": 1})):  # fmt: skip
+        with pytest.raises(FlamingoError, match="belongs to another sound, another model or other options"):
+            transcribe_long(model, audio, resume=path, **options)
+
+
+@pytest.mark.parametrize("place", ["absent/part", "folder"])
+def test_a_place_that_cannot_be_written_to_is_known_before_any_work(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    listener = Listener()
+    with pytest.raises(FlamingoError, match=r"part cannot be written|folder holds no transcript"):
+        transcribe_long(listener, sound(40), resume=tmp_path / place)
+    assert listener.heard == []
+
+
+def test_a_full_disk_keeps_what_was_done_before(tmp_path, monkeypatch):
+    path, replace = tmp_path / "part", os.replace
+
+    def full(source, target):
+        if len(json.loads(source.read_text())["pieces"]) > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(FlamingoError, match=r"No space left on device\. What it held is still there"):
+            transcribe_long(Listener(), sound(99), resume=path, pieces_at_once=1)
+    assert os.listdir(tmp_path) == ["part"]
+    second = Listener()
+    assert transcribe_long(second, sound(99), resume=path) == transcribe_long(Listener(), sound(99))
+    assert second.heard == [50.0, 75.0]
+
+
+def test_a_cut_piece_is_said_after_an_interruption_too(tmp_path):
     class Cut(Listener):
-        def transcribe(self, audio, **options):
-            return Reply("some", (), "length", Usage(0, 0, 0, 0))
+        def answer(self, audio, options):
+            return reply("some", "length")
 
-    assert "cut at max_new_tokens" in transcribe_long(Cut(), sound(3)).notes[0]
-
-
-def test_subtitles():
-    segments = Segment(0, 61.5, "Hello <b> --> & you"), Segment(61.5, 3662.04, ""), Segment(3662.04, 3663, "Bye")
-    transcript = Transcript(segments, 3663)
-    assert as_srt(transcript).startswith("1\n00:00:00,000 --> 00:01:01,500\nHello")
-    assert "2\n01:01:02,040 --> 01:01:03,000\nBye\n\n" in as_srt(transcript)
-    vtt = as_vtt(transcript)
-    assert vtt.startswith("WEBVTT\n\n00:00:00.000 --> 00:01:01.500\nHello &lt;b&gt; --&gt; &amp; you\n")
-    assert len(re.findall("-->", vtt)) == 2
-    values = json.loads(json.dumps(as_values(transcript)))
-    assert values["segments"][2] == {"start_s": 3662.04, "end_s": 3663, "text": "Bye"}
+    for _ in range(2):
+        (note,) = transcribe_long(Cut(), sound(3), resume=tmp_path / "part").notes
+        assert "from 0.0 s to 3.0 s were cut at max_new_tokens" in note

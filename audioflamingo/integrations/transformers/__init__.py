@@ -3,14 +3,9 @@
 Importing this module is all that is needed: transformers' Auto classes then find the classes below.
 """
 
-from audioflamingo.integrations.transformers.versions import TransformersVersionError, check_version, supported
+from audioflamingo.integrations.transformers.versions import TransformersVersionError, check_installed
 
-try:
-    import transformers as _transformers
-except ImportError as error:
-    raise TransformersVersionError(f"transformers is not installed; {supported()}") from error
-
-check_version(str(_transformers.__version__))
+check_installed()
 
 from audioflamingo.integrations.transformers.configuration import AudioFlamingo3Config  # noqa: E402
 from audioflamingo.integrations.transformers.encoder import AudioFlamingo3Encoder  # noqa: E402

@@ -21,9 +21,10 @@ from audioflamingo.integrations.transformers.adapter_files import (
     read_adapter,
     write_extra_tensors,
 )
+from audioflamingo.integrations.transformers.adapter_switches import AdapterSwitches
 
 
-class ThinkAdapters:
+class ThinkAdapters(AdapterSwitches):
     """Part of the model class: loading, switching and saving adapters with replaced tensors."""
 
     _replacements: dict[str, dict[str, Tensor]]
@@ -58,19 +59,19 @@ class ThinkAdapters:
 
     def set_adapter(self, adapter_name: Any) -> None:
         """Activate adapters; see transformers."""
-        super().set_adapter(adapter_name)  # type: ignore[misc]
+        super().set_adapter(adapter_name)
         names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
         self._put_in_place(next((name for name in names if name in self._replaced), None))
 
     def disable_adapters(self) -> None:
         """Run without adapters; see transformers."""
-        super().disable_adapters()  # type: ignore[misc]
+        super().disable_adapters()
         self._put_in_place(None)
 
     def enable_adapters(self) -> None:
         """Run with the active adapters again; see transformers."""
-        super().enable_adapters()  # type: ignore[misc]
-        active = self.active_adapters()  # type: ignore[attr-defined]
+        super().enable_adapters()
+        active = self.active_adapters()
         self._put_in_place(next((name for name in active if name in self._replaced), None))
 
     def delete_adapter(self, adapter_names: Any) -> None:
@@ -78,7 +79,7 @@ class ThinkAdapters:
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         if self._in_place in names:
             self._put_in_place(None)
-        super().delete_adapter(adapter_names)  # type: ignore[misc]
+        super().delete_adapter(adapter_names)
         for name in names:
             self._replaced.pop(name, None)
 

@@ -25,7 +25,12 @@ SOUND_KEYS = ("audio", "path", "url")
 
 def normalised(conversation: Any) -> tuple[list[Conversation], bool]:
     """A list of conversations, and whether a list came."""
-    if not isinstance(conversation, list | tuple) or not conversation:
+    if not isinstance(conversation, list | tuple):
+        raise PromptError(
+            f"the conversation is of type {type(conversation).__name__}; give a list of messages, as "
+            '[{"role": "user", "content": ...}], or a list of such lists'
+        )
+    if not conversation:
         raise PromptError("the conversation is empty; give a list of messages, or a list of such lists")
     is_batch = isinstance(conversation[0], list | tuple)
     return (list(conversation) if is_batch else [conversation]), is_batch

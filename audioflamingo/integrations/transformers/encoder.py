@@ -12,7 +12,7 @@ from audioflamingo.errors import CheckpointError
 from audioflamingo.integrations.transformers.configuration import MODEL_TYPE, AudioFlamingo3Config
 from audioflamingo.integrations.transformers.encoding import encode, padded
 from audioflamingo.integrations.transformers.features import features_of
-from audioflamingo.integrations.transformers.loading import forget_names, load_all
+from audioflamingo.integrations.transformers.loading import forget_names, load_all, located
 from audioflamingo.integrations.transformers.reasons import against_model
 from audioflamingo.integrations.transformers.reference import (
     BaseModelOutputWithPooling,
@@ -44,6 +44,7 @@ class AudioFlamingo3Encoder(ReferenceEncoder):  # type: ignore[misc]
         Raises:
             CheckpointError: the checkpoint is of another architecture.
         """
+        name = located(name)
         hub = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
         values = PreTrainedConfig.get_config_dict(name, **hub)[0]
         kind = values.get("model_type")

@@ -13,7 +13,7 @@ MODEL_MAP = {"AutoModelForCausalLM": f"{MODULE}.AudioFlamingo3ForConditionalGene
 PROCESSOR_MAP = {"AutoProcessor": f"{MODULE}.AudioFlamingo3Processor"}
 
 SOURCE = '''\
-"""Loads this checkpoint with the audioflamingo package (pip install audioflamingo)."""
+"""Loads this checkpoint with the audioflamingo package, which has to be installed."""
 
 from audioflamingo.integrations.transformers import AudioFlamingo3ForConditionalGeneration, AudioFlamingo3Processor
 

@@ -7,8 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from audioflamingo.errors import CheckpointError
+from audioflamingo.model.weights import resolve
+from audioflamingo.model.weights.locate import RELEASES
 
 MAX_SHOWN = 6
+
+
+def located(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """What transformers finds a checkpoint by: this package's short names are turned into a folder or a hub id."""
+    if str(name) == "nano" and not os.path.isdir(name):
+        return resolve("nano")
+    return name if os.path.isdir(name) else RELEASES.get(str(name), name)
 
 
 def load_all(

@@ -17,12 +17,20 @@ from torch import Tensor
 from audioflamingo.errors import CheckpointError, OptionError, PromptError
 from audioflamingo.integrations.transformers import loader
 from audioflamingo.integrations.transformers.adapters import ThinkAdapters
+from audioflamingo.integrations.transformers.agreement import (
+    check_counts,
+    check_encoded,
+    check_features,
+    check_ids,
+    check_rows,
+    windows_of_rows,
+)
 from audioflamingo.integrations.transformers.configuration import MODEL_TYPE, AudioFlamingo3Config
 from audioflamingo.integrations.transformers.decoding import Choices, Rows, decode
 from audioflamingo.integrations.transformers.encoding import encode, padded
 from audioflamingo.integrations.transformers.features import audio_tokens_of_windows
-from audioflamingo.integrations.transformers.loading import forget_names, load_all
-from audioflamingo.integrations.transformers.reasons import KERNELS, against_call, against_model, tell
+from audioflamingo.integrations.transformers.loading import forget_names, load_all, located
+from audioflamingo.integrations.transformers.reasons import KERNELS, against_call, against_model, cache_of, tell
 from audioflamingo.integrations.transformers.reference import (
     BaseModelOutputWithPooling,
     PreTrainedConfig,
@@ -33,18 +41,24 @@ from audioflamingo.integrations.transformers.twin import Twin, twin_of
 from audioflamingo.model.attention import has_flash_attn
 from audioflamingo.model.flamingo import Flamingo
 
-RECORDS = ("output_attentions", "output_hidden_states")
+PROMPT_NAMES = {"input_ids", "inputs", "inputs_embeds"}
 
 
 class AudioFlamingo3Model(ReferenceModel):  # type: ignore[misc]
-    """Encoder, projector and decoder without the language-model head."""
+    """Encoder, projector and decoder without the language-model head.
 
+    Attributes:
+        is_drafting: whether it drafts for another model now, for which transformers gives it ids and no sounds.
+    """
+
+    is_drafting = False
     _keys_to_ignore_on_load_unexpected = (r"lm_head\.",)
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint without its head; see `AudioFlamingo3ForConditionalGeneration.from_pretrained`."""
         check_attention(kwargs.get("attn_implementation"))
+        name = located(name)
         _check_architecture(name, kwargs)
         # Transformers maps the hub's names of the decoder for the model with a head alone.
         kwargs.setdefault("key_mapping", {r"^language_model\.model\.(model\.)?": "language_model."})
@@ -63,6 +77,27 @@ class AudioFlamingo3Model(ReferenceModel):  # type: ignore[misc]
             self._twin = twin_of(self.config)
         return self._twin
 
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """See transformers.
+
+        Raises:
+            PromptError: placeholders and sounds do not agree.
+        """
+        if input_features is None and input_ids is not None and not (self.is_drafting or torch.compiler.is_compiling()):
+            # Behind a filled cache the ids are the model's own, not a prompt.
+            cache = cache_of(kwargs)
+            if cache is None or not cache.get_seq_length():
+                check_counts(input_ids, self.config.audio_token_id, 0)
+        return super().forward(
+            input_ids=input_ids, input_features=input_features, input_features_mask=input_features_mask, **kwargs
+        )
+
     def get_audio_features(
         self, input_features: Tensor, input_features_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
@@ -78,6 +113,7 @@ class AudioFlamingo3Model(ReferenceModel):  # type: ignore[misc]
             decoder width), the embeddings of all audio tokens.
         """
         weight = self.audio_tower.conv1.weight
+        check_features(input_features, weight.shape[1])
         features = input_features.to(device=weight.device, dtype=weight.dtype)
         if input_features_mask is None:
             input_features_mask = torch.ones_like(features[:, 0], dtype=torch.int32)
@@ -98,7 +134,7 @@ class AudioFlamingo3Model(ReferenceModel):  # type: ignore[misc]
             PromptError: there are more or fewer placeholders than audio tokens.
         """
         if input_ids is not None and not torch.compiler.is_compiling():
-            _check_counts(int((input_ids == self.config.audio_token_id).sum()), audio_features.shape[0])
+            check_counts(input_ids, self.config.audio_token_id, audio_features.shape[0])
         return super().get_placeholder_mask(
             input_ids, inputs_embeds=inputs_embeds, audio_features=audio_features.to(inputs_embeds.device)
         )
@@ -135,7 +171,7 @@ class AudioFlamingo3ForConditionalGeneration(ThinkAdapters, ReferenceForConditio
         """Load a checkpoint; see transformers for the keywords, `torch_dtype` is taken as `dtype`.
 
         Args:
-            name: a folder or a hub id, written by transformers, by this package or by NVIDIA's converter.
+            name: a folder or a hub id, written by transformers, by this package or by NVIDIA's converter; or "nano".
             args: as transformers has them.
             think: whether to load the adapter in the checkpoint's `think` folder, too.
             kwargs: as transformers has them.
@@ -147,6 +183,7 @@ class AudioFlamingo3ForConditionalGeneration(ThinkAdapters, ReferenceForConditio
         if (dtype := kwargs.pop("torch_dtype", None)) is not None:
             kwargs.setdefault("dtype", dtype)
         check_attention(kwargs.get("attn_implementation"))
+        name = located(name)
         _check_architecture(name, kwargs)
         found = load_all(super().from_pretrained, name, args, kwargs)
         if think:
@@ -167,8 +204,17 @@ class AudioFlamingo3ForConditionalGeneration(ThinkAdapters, ReferenceForConditio
         """Nothing: our checkpoints carry a loader that imports this package, not copies of its source."""
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """See transformers. `generated_on` tells afterwards where it ran."""
-        if (cache := kwargs.get("past_key_values")) is not None:
+        """See transformers. `generated_on` tells afterwards where it ran.
+
+        Raises:
+            PromptError: ids, masks and sounds do not belong together.
+        """
+        if kwargs.get("input_features") is not None and not (args or PROMPT_NAMES & kwargs.keys()):
+            raise PromptError(
+                "generate got input_features and no input_ids; make both with the processor: processor(text=..., "
+                "audio=...), or processor.apply_transcription_request(audio)"
+            )
+        if (cache := cache_of(kwargs)) is not None:
             cache.given_by_caller = True
         self.generated_on = "transformers: the options ask for another decoding method than greedy or sampling"
         found = super().generate(*args, **kwargs)
@@ -195,9 +241,19 @@ class AudioFlamingo3ForConditionalGeneration(ThinkAdapters, ReferenceForConditio
         )
         if reason is not None or isinstance(twin, str):
             self.generated_on = f"transformers: {reason}"
-            return super()._sample(
-                input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer, **model_kwargs
-            )
+            self.model.is_drafting = bool(getattr(generation_config, "is_assistant", False))
+            try:
+                return super()._sample(
+                    input_ids,
+                    logits_processor,
+                    stopping_criteria,
+                    generation_config,
+                    synced_gpus,
+                    streamer,
+                    **model_kwargs,
+                )
+            finally:
+                self.model.is_drafting = False
         self.generated_on = "engine"
         choices = Choices(
             logits_processor=logits_processor,
@@ -214,13 +270,16 @@ class AudioFlamingo3ForConditionalGeneration(ThinkAdapters, ReferenceForConditio
         embeddings, mask = model_kwargs.get("inputs_embeds"), model_kwargs.get("attention_mask")
         shown = input_ids if embeddings is None else embeddings[..., 0]
         mask = torch.ones_like(shown, dtype=torch.bool) if mask is None else mask.bool()
+        lengths = check_rows(mask)
         if embeddings is not None:
-            return Rows(embeddings[mask].to(flamingo.device), mask.sum(-1).tolist())
+            return Rows(embeddings[mask].to(flamingo.device), lengths)
         features, audio = model_kwargs.get("input_features"), None
         if features is not None:
             audio = self.get_audio_features(features, model_kwargs.get("input_features_mask")).pooler_output
-        _check_counts(int((input_ids == self.config.audio_token_id).sum()), 0 if audio is None else audio.shape[0])
-        return Rows(flamingo.merge(input_ids[mask], audio), mask.sum(-1).tolist())
+            check_encoded(audio)
+        check_ids(input_ids, flamingo.decoder.embed_tokens.weight.shape[0])
+        check_counts(input_ids[mask], self.config.audio_token_id, 0 if audio is None else audio.shape[0])
+        return Rows(flamingo.merge(input_ids[mask], audio), lengths)
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
@@ -240,7 +299,7 @@ class AudioFlamingo3ForConditionalGeneration(ThinkAdapters, ReferenceForConditio
             return expanded_ids, expanded
         if expand_size > 1 and input_ids is not None and input_ids.shape[1]:
             placeholders = (input_ids == self.config.audio_token_id).sum(-1).tolist()
-            groups = _windows_of_rows(placeholders, audio_tokens_of_windows(mask))
+            groups = windows_of_rows(placeholders, audio_tokens_of_windows(mask))
             order = torch.tensor([window for group in groups for window in group * expand_size], device=features.device)
             features, mask = features[order], mask[order.to(mask.device)]
         return expanded_ids, {**expanded, "input_features": features, "input_features_mask": mask}
@@ -277,27 +336,3 @@ def _check_architecture(name: str | os.PathLike[str], kwargs: Mapping[str, Any])
         raise CheckpointError(
             f"{name} is a checkpoint of {found or 'no model type'}, expected {MODEL_TYPE}; load it with its own class"
         )
-
-
-def _check_counts(num_placeholders: int, num_audio_tokens: int) -> None:
-    if num_placeholders != num_audio_tokens:
-        raise PromptError(
-            f"{num_placeholders} audio placeholders stand in input_ids but the sounds give {num_audio_tokens} audio "
-            "tokens; make both with the processor, in one call"
-        )
-
-
-def _windows_of_rows(placeholders: list[int], tokens_of_windows: list[int]) -> list[list[int]]:
-    """Indices of each row's windows, given its placeholders; windows without a token are left out."""
-    _check_counts(sum(placeholders), sum(tokens_of_windows))
-    waiting = [window for window, count in enumerate(tokens_of_windows) if count]
-    groups: list[list[int]] = []
-    for needed in placeholders:
-        group: list[int] = []
-        while needed > 0:
-            group.append(waiting.pop(0))
-            needed -= tokens_of_windows[group[-1]]
-        if needed < 0:
-            raise PromptError("a window's audio tokens are spread over two rows; give each row its own sounds")
-        groups.append(group)
-    return groups

@@ -17,6 +17,7 @@ from audioflamingo.integrations.transformers import loader
 from audioflamingo.integrations.transformers.conversations import Conversation, normalised, template_messages
 from audioflamingo.integrations.transformers.features import features_of
 from audioflamingo.integrations.transformers.labels import LabelScope, assistant_mask, labels_of
+from audioflamingo.integrations.transformers.loading import located
 from audioflamingo.integrations.transformers.options import CALL_OPTIONS, Settings, settings_of
 from audioflamingo.integrations.transformers.reference import BatchFeature, ReferenceProcessor
 from audioflamingo.integrations.transformers.rows import (
@@ -55,6 +56,11 @@ class AudioFlamingo3Processor(ReferenceProcessor):  # type: ignore[misc]
                 f"the feature extractor has {feature_extractor.feature_size} mel bins, expected {NUM_MEL_BINS}; use "
                 "the preprocessor files of an Audio Flamingo 3 checkpoint"
             )
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """Load the processor of a checkpoint: a folder or a hub id, see transformers; or "nano"."""
+        return super().from_pretrained(located(name), *args, **kwargs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = "AutoProcessor") -> None:
@@ -176,7 +182,7 @@ class AudioFlamingo3Processor(ReferenceProcessor):  # type: ignore[misc]
         Raises:
             PromptError: there is no sound, or another number of prompts.
         """
-        sounds = [audio] if is_one_sound(audio) else list(audio)
+        sounds = [audio] if is_one_sound(audio) else list(audio or ())
         prompts = [prompt] * len(sounds) if prompt is None or isinstance(prompt, str) else list(prompt)
         if not sounds or len(prompts) != len(sounds):
             raise PromptError(f"{len(prompts)} prompt(s) for {len(sounds)} sound(s); give one each, or one for all")
@@ -229,8 +235,8 @@ class AudioFlamingo3Processor(ReferenceProcessor):  # type: ignore[misc]
             windows = max(1, int(self.max_audio_len // WINDOW_S))
             if settings.long_audio == "error" and audio.duration_s > windows * WINDOW_S:
                 raise AudioError(
-                    f"{audio.name} is {audio.duration_s:g} s; the model takes at most {windows * WINDOW_S} s. Pass "
-                    "long_audio='truncate' to keep its beginning, or give its parts as several sounds"
+                    f"{audio.name} is {_seconds(audio.duration_s)} s; the model takes at most {windows * WINDOW_S} s. "
+                    "Pass long_audio='truncate' to keep its beginning, or give its parts as several sounds"
                 )
             parts = limit(audio, max_windows=windows, long_audio=settings.long_audio)
             for note in parts.notes:
@@ -289,6 +295,12 @@ class AudioFlamingo3Processor(ReferenceProcessor):  # type: ignore[misc]
         opening = self.tokenizer.encode(ANSWER_OPENING, add_special_tokens=False)
         answers = [_after_last(row.tolist(), opening) for row in (ids if ids.ndim == 2 else ids[None])]
         return answers if ids.ndim == 2 else answers[0]
+
+
+def _seconds(duration_s: float) -> str:
+    """Rounded, but never to a whole number that it is not."""
+    short = f"{duration_s:g}"
+    return short if float(short) == duration_s or "." in short else f"{duration_s:.4f}"
 
 
 def _after_last(ids: list[int], opening: list[int]) -> list[int]:

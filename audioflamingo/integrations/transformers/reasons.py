@@ -13,8 +13,11 @@ from audioflamingo.model.attention import Kernel
 KERNELS: dict[str, Kernel] = {"sdpa": "auto", "eager": "eager", "flash_attention_2": "flash_attn"}
 """Our kernel for each `attn_implementation`."""
 
+CACHE_NAMES = ("past_key_values", "cache")
+"""What transformers calls the cache of keys and values, until 5.23 and since."""
+
 _UNDERSTOOD = {
-    "attention_mask", "position_ids", "input_features", "input_features_mask", "inputs_embeds", "past_key_values",
+    "attention_mask", "position_ids", "input_features", "input_features_mask", "inputs_embeds", *CACHE_NAMES,
     "use_cache", "tokenizer", "logits_to_keep", "cache_position",
 }  # fmt: skip
 OWN_RECORDER = "transformers.utils.output_capturing"
@@ -43,6 +46,11 @@ def against_call(config: Any, model_kwargs: Mapping[str, Any], *, synced_gpus: b
         synced_gpus: whether several processes must step together.
     """
     return next(_call_reasons(config, model_kwargs, synced_gpus), None)
+
+
+def cache_of(options: Mapping[str, Any]) -> Any:
+    """The cache among options of `generate` or `forward`, under either of its names, or None."""
+    return next((options[name] for name in CACHE_NAMES if options.get(name) is not None), None)
 
 
 def _model_reasons(model: Any) -> Iterator[str]:
@@ -75,9 +83,9 @@ def _call_reasons(config: Any, model_kwargs: Mapping[str, Any], synced_gpus: boo
     unknown = sorted(name for name, value in model_kwargs.items() if value is not None and name not in _UNDERSTOOD)
     if unknown:
         yield f"forward gets {', '.join(unknown)}"
-    cache = model_kwargs.get("past_key_values")
+    cache = cache_of(model_kwargs)
     if cache is not None and (cache.get_seq_length() or getattr(cache, "given_by_caller", False)):
-        yield "past_key_values came from the caller"
+        yield "the cache of keys and values came from the caller"
     if _has_own_positions(model_kwargs):
         yield "position_ids differ from those that follow from the attention mask"
 

@@ -11,6 +11,8 @@ from typing import Any
 _transformers: Any = import_module("transformers")
 _conversion: Any = import_module("transformers.conversion_mapping")
 _outputs: Any = import_module("transformers.modeling_outputs")
+_any_to_any: Any = import_module("transformers.pipelines.any_to_any")
+_pipelines: Any = import_module("transformers.pipelines")
 _processors: Any = import_module("transformers.models.auto.processing_auto")
 
 AutoConfig: Any = _transformers.AutoConfig
@@ -32,6 +34,12 @@ BaseModelOutputWithPooling: Any = _outputs.BaseModelOutputWithPooling
 
 PROCESSOR_NAMES: Any = _processors.PROCESSOR_MAPPING_NAMES
 """Model types to names of processors in transformers itself."""
+
+AnyToAnyPipeline: Any = _any_to_any.AnyToAnyPipeline
+Chat: Any = _any_to_any.Chat
+ReturnType: Any = _any_to_any.ReturnType
+PIPELINES: Any = _pipelines.PIPELINE_REGISTRY
+"""What `pipeline(...)` knows of tasks."""
 
 tensor_names_of: Any = _conversion.get_checkpoint_conversion_mapping
 register_tensor_names: Any = _conversion.register_checkpoint_conversion_mapping

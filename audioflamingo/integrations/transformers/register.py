@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from audioflamingo.integrations.transformers.configuration import MODEL_TYPE, AudioFlamingo3Config
 from audioflamingo.integrations.transformers.model import AudioFlamingo3ForConditionalGeneration, AudioFlamingo3Model
+from audioflamingo.integrations.transformers.pipelines import register_pipeline
 from audioflamingo.integrations.transformers.processor import AudioFlamingo3Processor
 from audioflamingo.integrations.transformers.reference import (
     PROCESSOR_NAMES,
@@ -29,3 +30,4 @@ def register() -> None:
     register_tensor_names(MODEL_TYPE, tensor_names_of(MODEL_TYPE), overwrite=True)
     # Checkpoints name their processor's class, and names of transformers' own table win over registered ones.
     PROCESSOR_NAMES.pop(MODEL_TYPE, None)
+    register_pipeline()

@@ -36,6 +36,8 @@ def rows_of(text: str | Sequence[str], audio: Any) -> list[Row]:
     texts: list[Any] = list(text) if isinstance(text, list | tuple) else [text]
     if not texts or not all(isinstance(one, str) for one in texts):
         raise PromptError(f"text is {_shown(text)}; expected a string or a list of strings")
+    for number, one in enumerate(texts, start=1):
+        _check_characters(one, number)
     if audio is None:
         return [Row(one) for one in texts]
     entries = [audio] if is_one_sound(audio) else list(audio)
@@ -86,6 +88,16 @@ def check_placeholders(rows: Sequence[Row]) -> None:
                 "the numbers must be equal. Give the missing ones, or give the question alone: it is put into the "
                 "chat format, its sounds first"
             )
+
+
+def _check_characters(text: str, number: int) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"text {number} holds half of a surrogate pair at position {error.start}; only whole characters can be "
+            "encoded: decode its source as UTF-8 with errors='replace'"
+        ) from None
 
 
 def _sources(entry: Any) -> tuple[Any, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from audioflamingo.types import Audio
 
 URL_TIMEOUT_S = 30.0
 MAX_URL_BYTES = 256 << 20
+MAX_PEAK = 64.0  # far beyond what clipping or a bad export makes of [-1, 1]; such arrays hold 16-bit values as floats
+
+MAPPING_KEYS = ("array", "bytes", "path")
 
 
 def is_one_sound(value: Any) -> bool:
@@ -30,17 +34,19 @@ def as_audio(source: Any, sample_rate_hz: int, name: str) -> Audio:
 
     Args:
         source: (N,) floating array or tensor, a list of floats, a path, an http(s) address, the bytes of a file, an
-            `Audio`, or a mapping with `array` and `sampling_rate` as Hugging Face datasets have it.
+            `Audio`, or a mapping as Hugging Face datasets have it, of `array` and `sampling_rate` or, undecoded, of
+            `bytes` or `path`.
         sample_rate_hz: rate of arrays that do not state one; files state their own.
         name: what errors call it.
 
     Raises:
-        AudioError: it is no sound, or an array of more than one dimension or of integers.
+        AudioError: it is no sound, or an array of more than one dimension, of integers, or of a size that floating
+            point samples do not have.
     """
-    if isinstance(source, Mapping) and "array" in source:
-        source, sample_rate_hz = source["array"], source.get("sampling_rate", sample_rate_hz)
+    if isinstance(source, Mapping):
+        source, sample_rate_hz = _unwrapped(source, sample_rate_hz, name)
     if isinstance(source, list | tuple):
-        source = np.asarray(source, dtype=np.float32)
+        source = _from_numbers(source, name)
     if isinstance(source, np.ndarray | torch.Tensor):
         _check_array(source, name)
         return load(source, sample_rate_hz=sample_rate_hz, name=name)
@@ -48,6 +54,27 @@ def as_audio(source: Any, sample_rate_hz: int, name: str) -> Audio:
         return load(_download(source), name=source.rpartition("/")[2] or name)
     named = name if isinstance(source, bytes | bytearray | memoryview) else None
     return load(os.fspath(source) if isinstance(source, str | os.PathLike) else source, name=named)
+
+
+def _unwrapped(source: Mapping[str, Any], sample_rate_hz: int, name: str) -> tuple[Any, int]:
+    found = next((source[key] for key in MAPPING_KEYS if source.get(key) is not None), None)
+    if found is None:
+        raise AudioError(
+            f"{name} is a mapping with the keys {', '.join(map(str, source))}; expected array and sampling_rate, or "
+            "bytes, or path. Give one of them."
+        )
+    rate = source.get("sampling_rate")
+    return found, sample_rate_hz if rate is None else rate
+
+
+def _from_numbers(numbers: Sequence[Any], name: str) -> np.ndarray[Any, Any]:
+    try:
+        array = np.asarray(numbers)
+    except ValueError as error:  # numpy refuses lists of unequal lists
+        raise AudioError(
+            f"{name} is a list of lists; one mono sound is a flat list. Give its samples alone."
+        ) from error
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
 def _check_array(array: Any, name: str) -> None:
@@ -61,6 +88,13 @@ def _check_array(array: Any, name: str) -> None:
         raise AudioError(
             f"{name} is an array of {array.dtype}; floating point within [-1, 1] is expected. Divide 16-bit samples "
             "by 32768."
+        )
+    values = array.detach() if isinstance(array, torch.Tensor) else array
+    peak = float(abs(values).max()) if len(values) else 0.0
+    if peak > MAX_PEAK and math.isfinite(peak):
+        raise AudioError(
+            f"{name} is an array of {array.dtype} that reaches {peak:g}; floating point within [-1, 1] is expected. "
+            "Divide 16-bit samples by 32768."
         )
 
 

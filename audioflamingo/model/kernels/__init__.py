@@ -5,6 +5,7 @@ The modules here decide and launch; `jit` holds Triton's side, which is imported
 
 from audioflamingo.model.kernels.availability import has_triton, kernel_switches
 from audioflamingo.model.kernels.chunk_attention import SharedPages, attend_chunk
+from audioflamingo.model.kernels.eight_bits import EightBits
 from audioflamingo.model.kernels.elementwise import (
     Heads,
     Slots,
@@ -21,6 +22,7 @@ from audioflamingo.model.kernels.paged_attention import Pages, attend_paged
 
 __all__ = [
     "Around",
+    "EightBits",
     "Heads",
     "Pages",
     "SharedPages",

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audioflamingo.model.kernels.availability import num_multiprocessors, runs_triton
+from audioflamingo.model.kernels.eight_bits import EightBits, pointers_of, read_at
 
 _LEAST_QUERIES = 16  # that a matrix unit takes
 _MAX_SPLITS = 64
@@ -55,7 +56,15 @@ class SharedPages:
     lengths: Tensor
 
 
-def attend_chunk(query: Tensor, keys: Tensor, values: Tensor, pages: SharedPages, plan: ChunkPlan = PLAN) -> Tensor:
+def attend_chunk(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    pages: SharedPages,
+    plan: ChunkPlan = PLAN,
+    *,
+    eight_bits: EightBits | None = None,
+) -> Tensor:
     """Attention of N tokens of one sequence, whose keys and values are stored already.
 
     Args:
@@ -64,6 +73,7 @@ def attend_chunk(query: Tensor, keys: Tensor, values: Tensor, pages: SharedPages
         values: like keys, with the same strides.
         pages: where the sequence lies, and how far each token sees.
         plan: sizes of the kernel's programs.
+        eight_bits: what keys and values are multiplied by where they are int8 codes.
 
     Returns:
         (N, H, Dh).
@@ -71,7 +81,7 @@ def attend_chunk(query: Tensor, keys: Tensor, values: Tensor, pages: SharedPages
     assert keys.stride() == values.stride()
     assert keys.stride(2) == 1
     if not runs_triton(query):
-        return _twin(query, keys, values, pages)
+        return _twin(query, keys, values, pages, eight_bits)
     from audioflamingo.model.kernels.jit.chunk_attention import chunk_kernel, join_kernel
 
     assert query.stride()[1:] == (query.shape[2], 1)
@@ -85,10 +95,10 @@ def attend_chunk(query: Tensor, keys: Tensor, values: Tensor, pages: SharedPages
     parts = query.new_empty((*logs.shape, head_dim), dtype=torch.float32)
     out = query.new_empty(query.shape)
     chunk_kernel[(groups, num_kv_heads, splits)](
-        query, keys, values, pages.table, pages.lengths, parts, logs,
+        query, keys, values, *pointers_of(eight_bits, query), pages.table, pages.lengths, parts, logs,
         num_tokens, query.stride(0), keys.stride(0), keys.stride(1), head_dim**-0.5, splits,
         NUM_KV_HEADS=num_kv_heads, SHARED=shared, TOKENS=tokens, QUERIES=queries, HEAD_DIM=head_dim,
-        PAGE=pages.page_size, BLOCK=plan.block, STAGES=plan.stages,
+        PAGE=pages.page_size, BLOCK=plan.block, STAGES=plan.stages, HAS_SCALES=eight_bits is not None,
         PRECISION="ieee" if query.dtype == torch.float32 else "tf32", num_warps=plan.warps,
     )  # fmt: skip
     join_kernel[(num_tokens, num_kv_heads)](
@@ -108,13 +118,16 @@ def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def _twin(query: Tensor, keys: Tensor, values: Tensor, pages: SharedPages) -> Tensor:
+def _twin(
+    query: Tensor, keys: Tensor, values: Tensor, pages: SharedPages, eight_bits: EightBits | None = None
+) -> Tensor:
     places = torch.arange(len(pages.table) * pages.page_size, device=query.device)
     slots = pages.table.long()[places // pages.page_size] * pages.page_size + places % pages.page_size
     mask = places < pages.lengths[:, None]
     grouped = query.view(len(query), keys.shape[1], -1, query.shape[2]).permute(1, 2, 0, 3)
     key, value = (
-        layer[slots].transpose(0, 1)[:, None].expand(-1, grouped.shape[1], -1, -1) for layer in (keys, values)
+        one.transpose(0, 1)[:, None].expand(-1, grouped.shape[1], -1, -1)
+        for one in read_at(slots, keys, values, eight_bits, query.dtype)
     )
     out = functional.scaled_dot_product_attention(grouped, key, value, attn_mask=mask)
     return out.permute(2, 0, 1, 3).reshape(query.shape)

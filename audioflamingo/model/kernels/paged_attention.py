@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from audioflamingo.model.kernels import tuning
 from audioflamingo.model.kernels.availability import is_hopper, launches_early, num_multiprocessors, runs_triton
+from audioflamingo.model.kernels.eight_bits import MAX_CODE, SMALLEST_SCALE, EightBits, pointers_of, read_at, write_at
 from audioflamingo.model.kernels.elementwise import Heads, Slots, rotate_in_place
 from audioflamingo.model.kernels.norm import early_option
 
@@ -72,7 +73,14 @@ class Pages:
 
 
 def attend_paged(
-    qkv: Tensor, tables: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, heads: Heads, pages: Pages
+    qkv: Tensor,
+    tables: tuple[Tensor, Tensor],
+    keys: Tensor,
+    values: Tensor,
+    heads: Heads,
+    pages: Pages,
+    *,
+    eight_bits: EightBits | None = None,
 ) -> Tensor:
     """Attention of one new token a sequence, whose key and value are stored on the way.
 
@@ -83,6 +91,7 @@ def attend_paged(
         values: like keys, with the same strides.
         heads: H, Hkv, Dh.
         pages: where each sequence lies.
+        eight_bits: what keys and values are multiplied by where they are int8 codes.
 
     Returns:
         (B, H * Dh) in qkv's dtype.
@@ -90,16 +99,17 @@ def attend_paged(
     assert keys.stride() == values.stride()
     assert keys.stride(2) == 1
     if not runs_triton(qkv):
-        return _attend_twin(qkv, tables, keys, values, heads, pages)
-    key = ("attend", qkv.device, qkv.dtype, _power_of_two(qkv.shape[0]), _power_of_two(pages.longest), heads)
+        return _attend_twin(qkv, tables, (keys, values), heads, pages, eight_bits)
+    sizes = _power_of_two(qkv.shape[0]), _power_of_two(pages.longest)
+    key = ("attend", qkv.device, qkv.dtype, keys.dtype, sizes, heads)
     known = _known(qkv, heads)
     plan = tuning.best(
         key,
         PLANS if known is None else (known,),
-        lambda plan: run_plan(qkv, tables, (keys, values), heads, pages, plan=plan),
+        lambda plan: run_plan(qkv, tables, (keys, values), heads, pages, plan=plan, eight_bits=eight_bits),
         qkv.device,
     )
-    return run_plan(qkv, tables, (keys, values), heads, pages, plan=plan)
+    return run_plan(qkv, tables, (keys, values), heads, pages, plan=plan, eight_bits=eight_bits)
 
 
 def _known(qkv: Tensor, heads: Heads) -> AttentionPlan | None:
@@ -116,6 +126,7 @@ def run_plan(
     pages: Pages,
     *,
     plan: AttentionPlan,
+    eight_bits: EightBits | None = None,
 ) -> Tensor:
     """`attend_paged` in one particular way; `stores` are the keys and values."""
     from audioflamingo.model.kernels.jit.paged_attention import split_kernel
@@ -130,12 +141,14 @@ def run_plan(
         parts = qkv.new_empty((*logs.shape, heads.head_dim), dtype=torch.float32)
     early = launches_early(qkv)
     split_kernel[(batch, heads.num_kv_heads, splits)](
-        qkv, tables[0], tables[1], keys, values, pages.tables, pages.lengths, parts, logs,
+        qkv, tables[0], tables[1], keys, values, *pointers_of(eight_bits, qkv),
+        pages.tables, pages.lengths, parts, logs,
         _arrivals(batch * heads.num_kv_heads, qkv.device), out,
         pages.tables.stride(0), keys.stride(0), keys.stride(1), heads.head_dim**-0.5, splits,
         NUM_KV_HEADS=heads.num_kv_heads, SHARED=shared, SHARED_BLOCK=max(16, _power_of_two(shared)),
         JOIN_BLOCK=_power_of_two(shared), HEAD_DIM=heads.head_dim, PAGE=pages.page_size, BLOCK=plan.block,
-        IS_SPLIT=splits > 1, CHUNK=_SPLITS_AT_ONCE, STAGES=plan.stages,
+        IS_SPLIT=splits > 1, CHUNK=_SPLITS_AT_ONCE, STAGES=plan.stages, HAS_SCALES=eight_bits is not None,
+        MAX_CODE=MAX_CODE, SMALLEST=SMALLEST_SCALE,
         PRECISION="ieee" if qkv.dtype == torch.float32 else "tf32",
         EARLY=early, num_warps=plan.warps, **early_option(early),
     )  # fmt: skip
@@ -166,14 +179,22 @@ def num_splits(num_rows: int, longest: int, num_units: int, block: int = 64) -> 
 
 
 def _attend_twin(
-    qkv: Tensor, tables: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, heads: Heads, pages: Pages
+    qkv: Tensor,
+    tables: tuple[Tensor, Tensor],
+    stores: tuple[Tensor, Tensor],
+    heads: Heads,
+    pages: Pages,
+    eight_bits: EightBits | None,
 ) -> Tensor:
     positions = pages.lengths.long() - 1
-    rotate_in_place(qkv, tables, positions, heads, Slots(pages.slots(), keys, values))
+    rotate_in_place(qkv, tables, positions, heads, None if eight_bits else Slots(pages.slots(), *stores))
+    if eight_bits:
+        _, new_keys, new_values = heads.split(qkv)
+        write_at(pages.slots(), (new_keys, new_values), stores, eight_bits)
     query = heads.split(qkv)[0].reshape(len(qkv), heads.num_kv_heads, -1, heads.head_dim)
     offsets = torch.arange(pages.page_size, device=qkv.device)
     slots = (pages.tables.long()[:, :, None] * pages.page_size + offsets).flatten(1)
     mask = torch.arange(slots.shape[1], device=qkv.device) < pages.lengths[:, None]
-    key, value = (layer[slots].transpose(1, 2) for layer in (keys, values))
+    key, value = (one.transpose(1, 2) for one in read_at(slots, *stores, eight_bits, qkv.dtype))
     out = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
     return out.flatten(1)

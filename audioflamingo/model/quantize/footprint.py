@@ -8,6 +8,7 @@ import torch
 
 from audioflamingo.config import ModelConfig
 from audioflamingo.model.costs import kv_bytes_per_token
+from audioflamingo.model.kernels.eight_bits import SCALE_BYTES
 from audioflamingo.model.quantize.layout import keep_stored, lay_out
 from audioflamingo.model.quantize.schemes import Scheme
 from audioflamingo.model.skeleton import skeleton
@@ -20,11 +21,13 @@ class Footprint:
     Attributes:
         weights: everything that is loaded.
         kv_per_1000_tokens: of the KV cache, for a thousand tokens of one sequence.
+        kv_int8_per_1000_tokens: the same with `kv_cache="int8"`.
         peak: weights, KV cache and intermediate results while a prompt is read.
     """
 
     weights: int
     kv_per_1000_tokens: int
+    kv_int8_per_1000_tokens: int
     peak: int
 
 
@@ -51,7 +54,8 @@ def footprint(
     if scheme is not None and not on_cpu:
         values += 2 * ffn * width  # a matrix widened for the product, and what it is made from
     peak = weights + num_tokens * per_token + values * activations.itemsize
-    return Footprint(weights, 1_000 * per_token, peak)
+    in_int8 = 2 * config.decoder.num_layers * config.decoder.num_kv_heads * (config.decoder.head_dim + SCALE_BYTES)
+    return Footprint(weights, 1_000 * per_token, 1_000 * in_int8, peak)
 
 
 def weight_bytes(config: ModelConfig, scheme: Scheme | None, *, dtype: torch.dtype, on_cpu: bool) -> int:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -31,6 +31,7 @@ from audioflamingo.train.data.rows import BadRow, Row, TrainingDataError, make_r
 from audioflamingo.train.data.sounds import missing_package
 from audioflamingo.train.data.sources import Reading, gathered
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio
+from audioflamingo.world.workers import Workers, result
 
 if TYPE_CHECKING:
     from audioflamingo.world.export import Order
@@ -45,6 +46,7 @@ AHEAD = 4  # scenes asked of each worker
 
 Pcm = npt.NDArray[np.int16]
 SceneRows = list[dict[str, Any]]
+Made = tuple[SceneRows, list[Pcm]]
 
 
 @dataclass(frozen=True)
@@ -143,19 +145,19 @@ class SceneMaker:
     def __init__(self, order: Order, num_workers: int) -> None:
         self.order, self.num_workers = order, num_workers
         self._lock = Lock()
-        self._pool: Any = None
+        self._pool: Workers | None = None
         self._kept: OrderedDict[int, list[Pcm]] = OrderedDict()
         self._num_kept = 0
 
     def first(self) -> Iterator[tuple[SceneRows, list[Pcm]]]:
         """Scenes in order, without end."""
-        ahead: list[Any] = []
+        ahead: list[Future[Made]] = []
         numbers = count()
         for index in count():
             if self.num_workers:
                 while len(ahead) < AHEAD * self.num_workers:
-                    ahead.append(self._workers().apply_async(make_scene, (self.order, next(numbers))))
-                rows, clips = ahead.pop(0).get()
+                    ahead.append(self._workers().submit(make_scene, self.order, next(numbers)))
+                rows, clips = result(ahead.pop(0))
             else:
                 rows, clips = make_scene(self.order, index)
             self._keep(index, clips)
@@ -170,7 +172,7 @@ class SceneMaker:
             if not self.num_workers:
                 _, clips = make_scene(self.order, index)
         if self.num_workers:
-            _, clips = self._workers().apply_async(make_scene, (self.order, index)).get()
+            _, clips = result(self._workers().submit(make_scene, self.order, index))
         self._keep(index, clips)
         return clips
 
@@ -182,12 +184,11 @@ class SceneMaker:
             while self._num_kept > KEPT_SAMPLES and len(self._kept) > 1:
                 self._num_kept -= sum(map(len, self._kept.popitem(last=False)[1]))
 
-    def _workers(self) -> Any:
+    def _workers(self) -> Workers:
         with self._lock:
             if self._pool is None:
-                # "spawn": the caller may have threads of torch, which a fork would break.
-                self._pool = multiprocessing.get_context("spawn").Pool(self.num_workers)
-                weakref.finalize(self, self._pool.terminate)
+                self._pool = Workers(self.num_workers)
+                weakref.finalize(self, self._pool.close)
             return self._pool
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from audioflamingo.train.data.rows import BadRow, Row, TrainingDataError, parse_row
 
+EXPECTED = "expected a JSON list of conversations, or one object a line"
 MAX_LIST_BYTES = 4 << 30  # of a JSON list, which is read as a whole; lines have no such limit
 MAX_LINE_BYTES = 16 << 20
 
@@ -34,7 +35,7 @@ def read_rows(path: Path) -> tuple[list[Row], list[BadRow]]:
         seen.add(row.id)
         rows.append(row)
     if not rows and not bad:
-        raise TrainingDataError(f"{path} holds no rows; expected a JSON list of conversations, or one object a line")
+        raise TrainingDataError(f"{path} holds no rows; {EXPECTED}")
     return rows, bad
 
 
@@ -44,6 +45,8 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
         with path.open("rb") as file:
             start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
             file.seek(0)
+            if b"\0" in start:
+                raise TrainingDataError(f"{path} is no text; {EXPECTED}")
             if start.startswith(b"["):
                 yield from _list_entries(path, file.read(MAX_LIST_BYTES + 1))
                 return

@@ -50,6 +50,8 @@ def duration_s(source: SoundSource) -> float:
     """
     if not isinstance(source, Path):
         return source.duration_s()
+    if source.exists() and not source.is_file():
+        raise AudioError(f"{source} is not a regular file")  # opening a pipe would wait for whoever writes to it
     try:
         with source.open("rb") as file:
             found = _stated_s(file, source.name)

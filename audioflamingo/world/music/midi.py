@@ -34,6 +34,21 @@ def find_fonts(names: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(folder / name for name in names for folder in FONT_FOLDERS if (folder / name).is_file())
 
 
+def check_font(font: Path) -> None:
+    """Refuse what is no soundfont.
+
+    Raises:
+        OptionError: the file does not exist or is something else.
+    """
+    try:
+        with font.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise OptionError(f"the soundfont {font} cannot be read ({error.strerror}); give an .sf2 file.") from error
+    if (head[:4], head[8:12]) != (b"RIFF", b"sfbk"):
+        raise OptionError(f"{font} is no soundfont; give an .sf2 file.")
+
+
 def midi_bytes(score: Score) -> bytes:
     """The score as a file; a tick is a millisecond, so tempo changes need no tempo events."""
     events: list[tuple[int, int, bytes]] = []
@@ -73,8 +88,7 @@ def render_with_font(score: Score, font: Path) -> npt.NDArray[np.float32]:
         OptionError: the soundfont is no file.
         SoundfontMissingError: `fluidsynth` is not installed or failed.
     """
-    if not font.is_file():
-        raise OptionError(f"no soundfont at {font}; give the path of an .sf2 file.")
+    check_font(font)
     total = round(score.duration_s * SAMPLE_RATE_HZ)
     with tempfile.TemporaryDirectory() as folder:
         midi, raw = Path(folder) / "piece.mid", Path(folder) / "piece.raw"
@@ -98,5 +112,5 @@ def _run_fluidsynth(font: Path, midi: Path, raw: Path) -> None:
         raise SoundfontMissingError("fluidsynth is missing; install it (Debian: apt-get install fluidsynth)") from error
     except subprocess.TimeoutExpired as error:
         raise SoundfontMissingError(f"fluidsynth took more than {TIMEOUT_S} s with {font}; is it broken?") from error
-    if done.returncode or not raw.is_file():
+    if done.returncode or not raw.is_file() or not any(raw.read_bytes()):  # it is content with playing nothing
         raise SoundfontMissingError(f"fluidsynth failed with {font}: {done.stderr[-200:]!r}")

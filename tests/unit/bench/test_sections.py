@@ -122,7 +122,9 @@ def test_a_folder_gets_a_file_named_by_hardware_and_model(capsys, tmp_path):
         (["--scale", "huge"], "scale is 'huge', allowed: full, cpu, tiny"),
         (["--dtype", "int3"], "dtype is 'int3', allowed: float32"),
         (["--quantize", "int3"], "quantize is 'int3', allowed: "),
+        (["--kv-cache", "int4"], "kv_cache is 'int4', allowed: plain, int8"),
         (["--budget-s", "-1"], "budget_s is -1.0, allowed: above 0"),
+        (["--out", "/dev/null/report.json"], "out '/dev/null/report.json' cannot be written"),
         (["--device", "tpu"], "device 'tpu' is not available"),
     ],
 )
@@ -133,6 +135,16 @@ def test_wrong_options_are_told(words, told):
     command.add_arguments(parser)
     with pytest.raises(OptionError, match=told.replace("(", r"\(")):
         command.run(parser.parse_args([*words, "--model", "random-tiny"]))
+
+
+def test_fewer_bits_for_weights_and_cache(capsys, tmp_path):
+    words = ["prefill", "decode", *TINY_RUN, "--quantize", "int8", "--kv-cache", "int8", "--out", str(tmp_path)]
+    code, _, report = bench(words, capsys)
+    assert code == 0
+    assert [row["key"] for row in report["rows"]] == ROWS["prefill"] + ROWS["decode"]
+    assert (report["model"]["quantize"], report["model"]["kv_cache"]) == ("int8", "int8")
+    (path,) = tmp_path.iterdir()
+    assert "_random-tiny_int8_kv-int8_" in path.name
 
 
 def test_all_leaves_the_commands_to_checkpoints_on_a_cpu():

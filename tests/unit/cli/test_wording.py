@@ -26,7 +26,10 @@ def error_of(call):
     ("call", "remedy"),
     [
         (lambda: limit(SOUND, max_windows=2), "Give --long-audio truncate or --long-audio split, or cut the file."),
-        (lambda: load(SOUND, max_duration_s=60), f"Cut it; with --long-audio split up to {LONGEST_SPLIT_S:.0f} s"),
+        (
+            lambda: load(SOUND, max_duration_s=60),
+            f"Cut it; with --long-audio split or truncate up to {LONGEST_SPLIT_S:.0f} s",
+        ),
         (
             lambda: place_sounds([Message("user", ("a <sound>",))], placeholders=True),
             "or leave its brackets out if it is ordinary text",

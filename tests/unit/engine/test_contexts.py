@@ -2,7 +2,6 @@
 
 import copy
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,22 +136,3 @@ def test_a_cache_that_grows_keeps_what_is_stored():
         one.generated.append(1)
     expected = torch.stack([without_cache(one.ids(0, one.num_tokens))[-1] for one in sequences])
     torch.testing.assert_close(in_place(cache, sequences), expected, atol=1e-10, rtol=1e-10)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(("num_past", "num_new"), [(700, 90), (64, 1), (1000, 1500)])
-def test_chunks_behind_a_past_on_a_gpu(dtype, num_past, num_new):
-    from audioflamingo.engine.contexts import _behind_past
-
-    torch.manual_seed(0)
-    query = torch.randn(num_new, 28, 128, device="cuda", dtype=dtype)
-    keys, values = torch.randn(2, 1, 4, num_past + num_new, 128, device="cuda", dtype=dtype).unbind(0)
-    wide = query.double().cpu(), keys.double().cpu(), values.double().cpu()
-    torch.testing.assert_close(
-        _behind_past(query, keys, values).double().cpu(),
-        _behind_past(*wide),
-        atol=2e-2 if dtype == torch.bfloat16 else 1e-4,
-        rtol=0,
-    )

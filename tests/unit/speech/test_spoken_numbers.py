@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioflamingo.speech.spoken import number_words, year_words
+from audioflamingo.speech.spoken_numbers import number_words, year_words
 
 num2words = pytest.importorskip("num2words")
 

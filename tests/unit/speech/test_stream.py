@@ -6,16 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioflamingo.errors import OptionError
-from audioflamingo.speech.stream import (
-    MAX_TOKEN_CHARS,
-    Outbox,
-    Packet,
-    Packets,
-    SpokenLog,
-    TextUnits,
-    duration_ms,
-    units_of,
-)
+from audioflamingo.speech.stream import Outbox, Packet, Packets, SpokenLog, duration_ms
+from audioflamingo.speech.text_units import MAX_TOKEN_CHARS, TextUnits, units_of
 
 TEXTS = st.text(max_size=80) | st.text(alphabet="ab $5.,!?\n3:0%-é😀", max_size=80)
 

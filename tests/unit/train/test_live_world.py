@@ -1,12 +1,18 @@
+import os
+import signal
+from contextlib import closing
+
 import numpy as np
 import pytest
 from tiny_training import maker
 
 from audioflamingo.audio import load
 from audioflamingo.errors import FlamingoError
-from audioflamingo.train.data import live_world, load_corpus, parse_mixture
+from audioflamingo.train.data import Component, Schedule, live_world, load_corpus, parse_mixture
 from audioflamingo.train.data.live_world import LiveWorld, SceneMaker
+from audioflamingo.train.feed import Feed
 from audioflamingo.world.export import Order, export
+from audioflamingo.world.workers import LostWorkerError, result
 
 TASKS = "counting,temporal_order"  # no speech engine is needed
 HOURS = 0.02
@@ -62,7 +68,20 @@ def test_other_processes_make_the_same_scenes():
     for (rows, clips), (expected, wanted), _ in zip(scenes.first(), alone.first(), range(3), strict=False):
         assert rows == expected
         assert all(np.array_equal(*pair) for pair in zip(clips, wanted, strict=True))
-    scenes._pool.terminate()
+    scenes._pool.close()
+
+
+def test_a_lost_worker_stops_the_run_and_blames_no_row(base, monkeypatch):
+    monkeypatch.setattr(live_world, "KEPT_SAMPLES", 1)  # every scene is made again
+    source = LiveWorld("counting", HOURS, 7, num_workers=1)
+    corpus = load_corpus([Component(source)], maker(base))
+    maker_of_scenes = corpus.samples[0].row.sounds[0].maker
+    schedule = Schedule(tuple(sample.size.num_tokens for sample in corpus.samples), 60.0, 60.0, 1, 0, 1)
+    with closing(Feed(corpus, maker(base), schedule)) as feed:
+        os.kill(result(maker_of_scenes._workers().submit(os.getpid)), signal.SIGKILL)
+        with pytest.raises(LostWorkerError, match="start again"):
+            feed.step(0)
+        assert feed.bad_rows == []
 
 
 @pytest.mark.parametrize(

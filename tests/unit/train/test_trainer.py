@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_training import TOKENIZER, write_rows
 
 from audioflamingo.errors import CheckpointError, FlamingoError
@@ -11,10 +12,10 @@ from audioflamingo.model.weights import load_flamingo
 from audioflamingo.train import checkpoint
 from audioflamingo.train.data import parse_mixture
 from audioflamingo.train.distributed import Processes
+from audioflamingo.train.explained import TrainingError, explained_run, explained_step
 from audioflamingo.train.lora import LoraConfig
 from audioflamingo.train.run import CHECKPOINTS, MODEL_FOLDER, Job, train
 from audioflamingo.train.stages import STAGES, nano
-from audioflamingo.train.trainer import TrainingError, _explained
 
 CPU = Processes(torch.device("cpu"))
 
@@ -175,10 +176,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(base, rows, tmp_path):
         train(job(base, rows, tmp_path, rate=1e30, epochs=20), CPU)
 
 
-def test_out_of_memory_says_what_to_lower():
+def test_out_of_memory_says_what_to_lower(tmp_path):
     stage = nano(STAGES["lora"]("paper"))
-    with pytest.raises(TrainingError, match="lower --micro-s"), _explained(stage, 4):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("alloc_cpu: can't allocate memory: 9 GB")):
+        with pytest.raises(TrainingError, match="in step 5; lower --micro-s"), explained_step(stage, 4):
+            raise error
+        with pytest.raises(TrainingError, match=r"before the first step.*--quantize"), explained_run(tmp_path):
+            raise error
+
+
+def test_what_cannot_be_written_names_file_and_remedy(base, rows, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(TrainingError, match=r"file.*cannot be read or written \(File exists\); check the folder"):
+        train(job(base, rows, tmp_path / "file"), CPU)
+    with pytest.raises(TrainingError, match="free some space"), explained_run(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device", "log.jsonl")
+    with pytest.raises(TrainingError, match="ulimit"), explained_run(tmp_path):
+        raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
+    with pytest.raises(BrokenPipeError), explained_run(tmp_path):
+        raise BrokenPipeError
 
 
 def test_the_tokenizer_of_the_tests_has_its_tokens():

@@ -1,19 +1,22 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from audioflamingo.speech.mels import frames_of_mels
 from audioflamingo.speech.speaker import Speaker
 from audioflamingo.speech.storage import load_voice
 from audioflamingo.speech.stream import SPEECH_RATE_HZ
 from audioflamingo.speech.synthesis import OwnSpeaker, Synthesis
-from audioflamingo.train.voice import VoiceJob, VoiceTrainer, run, save
+from audioflamingo.train.voice import VoiceJob, run, save
 from audioflamingo.train.voice_data import FliteTeacher, render_shard, save_readings
 from audioflamingo.train.voice_losses import Critics, critic_loss, fooling_loss, log_mels, mel_loss, stft_loss
 from audioflamingo.train.voice_pool import ReadingPool, jittered
-from audioflamingo.train.voice_recipe import corrupted, frames_of_mels, mel_voice, recipe_by_name, tiny_voice
+from audioflamingo.train.voice_recipe import corrupted, mel_voice, recipe_by_name, sound_alone, tiny_voice
+from audioflamingo.train.voice_trainer import VoiceTrainer
 
 CPU = torch.device("cpu")
 
@@ -69,6 +72,35 @@ def test_losses_fall_and_the_trained_voice_streams_as_one_shot(target, pool, tmp
             whole.append(torch.cat([*parts, synthesis.flush()]))
     torch.testing.assert_close(whole[0], whole[1], atol=1e-4, rtol=0)
     assert len(Speaker(OwnSpeaker(voice)).say("Hello there.")) > 0.2 * SPEECH_RATE_HZ
+
+
+def test_codes_carry_the_sound(pool):
+    """The decoder must hear what the codes say: those of another time must give a worse sound."""
+    recipe = replace(tiny_voice("codes"), critics_from=2.0, crops=4)
+    trainer, _ = trained(recipe, pool, 100, 0.02, 0.2)
+    sound = pool.crops(np.random.default_rng(0), 8, 25)
+    with torch.no_grad():
+        codes = trainer.voice.quantiser(trainer.encoder(sound))
+        right, wrong = (
+            mel_loss(trainer.voice.wave_decoder.whole(one), sound) for one in (codes, codes.roll(5, dims=2))
+        )
+    assert right < wrong - 0.1
+
+
+def test_the_vocoder_can_go_on_alone(pool, tmp_path):
+    trainer, _ = trained(tiny_voice("mel"), pool, 4)
+    before = {name: tensor.clone() for name, tensor in trainer.voice.state_dict().items()}
+    other = VoiceTrainer(sound_alone(tiny_voice("mel")), CPU)
+    other.voice.load_state_dict(before)
+    other.spent_s = 0.5 * other.recipe.budget_s
+    losses = other.step(pool)
+    assert {"mel", "stft", "match"} <= losses.keys()
+    assert not {"speech", "words"} & losses.keys()
+    after = other.voice.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"wave_decoder"}
+    with pytest.raises(ValueError, match="recipe mel"):
+        sound_alone(tiny_voice("codes"))
 
 
 def test_a_piece_goes_on_where_the_last_one_stopped(pool):

@@ -1,11 +1,13 @@
 import random
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from audioflamingo.errors import FlamingoError
-from audioflamingo.world import voices
+from audioflamingo.world import festival, voices
 from audioflamingo.world.voices import EngineMissingError, Speaker, draw_speaker, speak, trim_silence
 
 TEXT = "The train leaves at half past nine."
@@ -91,3 +93,27 @@ def test_unknown_engine_and_voice(speech_engines):
         speak("Hello.", Speaker("hal9000", "x", "male"))
     with pytest.raises(EngineMissingError, match="no voice"):
         speak("Hello.", Speaker("espeak-ng", "martian", "male"))
+
+
+@pytest.mark.skipif(shutil.which("text2wave") is None, reason="festival is not installed")
+def test_festival_kept_open_says_what_a_fresh_one_says(tmp_path):
+    out = tmp_path / "fresh.wav"
+    text = 'Dr. Smith lives at 5 Elm St. She said: "stop!"\nThen she left.'
+    commands = "(begin (voice_ked_diphone) (Parameter.set 'Duration_Stretch 1.250))"
+    subprocess.run(["text2wave", "-o", out, "-eval", commands], input=text.encode(), check=True, capture_output=True)
+    rate_hz, expected = wavfile.read(out)
+    for before in ("Hello.", "One, two, three?"):
+        festival.speak(before, "kal_diphone", 1.2)
+        samples, found_hz = festival.speak(text, "ked_diphone", 0.8)
+        assert found_hz == rate_hz
+        assert np.array_equal(samples, expected)
+
+
+@pytest.mark.skipif(shutil.which("text2wave") is None, reason="festival is not installed")
+def test_festival_speaks_again_after_it_failed():
+    with pytest.raises(EngineMissingError, match="festival failed"):
+        speak(TEXT, Speaker("festival", "nobody_diphone", "male"))
+    festival._engine().kill()
+    with pytest.raises(EngineMissingError):
+        speak(TEXT, Speaker("festival", "kal_diphone", "male"))
+    assert len(speak(TEXT, Speaker("festival", "kal_diphone", "male"))) > 8_000

@@ -15,10 +15,12 @@ from audioflamingo.model.kernels.jit.paged_attention import LOG2_E, join_splits,
 
 @triton.jit
 def chunk_kernel(
-    query_ptr, keys_ptr, values_ptr, table_ptr, lengths_ptr, parts_ptr, logs_ptr,
+    query_ptr, keys_ptr, values_ptr, key_scales_ptr, value_scales_ptr, reach_ptr,
+    table_ptr, lengths_ptr, parts_ptr, logs_ptr,
     num_tokens, row_stride, slot_stride, head_stride, scale, num_splits,
     NUM_KV_HEADS: tl.constexpr, SHARED: tl.constexpr, TOKENS: tl.constexpr, QUERIES: tl.constexpr,
-    HEAD_DIM: tl.constexpr, PAGE: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
+    HEAD_DIM: tl.constexpr, PAGE: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, HAS_SCALES: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One (group of TOKENS tokens, key head, split) a program: a tile of keys is read once for the whole group.
 
@@ -39,15 +41,21 @@ def chunk_kernel(
     end = tl.minimum(begin + per_split, longest)
     query_place = (token * row_stride + (head * SHARED + shared) * HEAD_DIM)[:, None] + dims[None, :]
     query = tl.load(query_ptr + query_place, mask=is_query[:, None], other=0.0)
+    if HAS_SCALES:  # what keys were divided by
+        query = (query.to(tl.float32) * tl.load(reach_ptr + head * HEAD_DIM + dims)[None, :]).to(query.dtype)
 
     highest = tl.full([QUERIES], float("-inf"), tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     acc = tl.zeros([QUERIES, HEAD_DIM], tl.float32)
     for start in tl.range(begin, end, BLOCK, num_stages=STAGES):
-        key, value = page_tile(
-            keys_ptr, values_ptr, table_ptr, start, end, begin, slot_stride, head * head_stride, HEAD_DIM, PAGE, BLOCK
-        )
+        key, value, key_scale, value_scale = page_tile(
+            keys_ptr, values_ptr, key_scales_ptr, value_scales_ptr, table_ptr, start, end, begin, slot_stride,
+            head_stride, head, HEAD_DIM, NUM_KV_HEADS, PAGE, BLOCK, HAS_SCALES,
+        )  # fmt: skip
+        key, value = key.to(query.dtype), value.to(query.dtype)
         scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * (scale * LOG2_E)
+        if HAS_SCALES:
+            scores = scores * key_scale[None, :]
         is_seen = (start + tl.arange(0, BLOCK))[None, :] < lengths[:, None]
         scores = tl.where(is_seen, scores, float("-inf"))
         higher = tl.maximum(highest, tl.max(scores, axis=1))
@@ -55,6 +63,8 @@ def chunk_kernel(
         weights = tl.exp2(scores - safe[:, None])
         decay = tl.exp2(highest - safe)
         total = total * decay + tl.sum(weights, axis=1)
+        if HAS_SCALES:
+            weights = weights * value_scale[None, :]
         acc = acc * decay[:, None] + tl.dot(weights.to(value.dtype), value, input_precision=PRECISION)
         highest = higher
 

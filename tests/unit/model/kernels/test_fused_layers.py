@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audioflamingo.config import DecoderConfig, EncoderConfig
-from audioflamingo.model import attention
+from audioflamingo.model import attention, fused
 from audioflamingo.model.attention import Packing
 from audioflamingo.model.decoder import CausalContext, Decoder, fuse_projections
 from audioflamingo.model.encoder import Encoder
@@ -52,6 +52,41 @@ def test_decoder_layers(like, scheme):
     assert takes_fused(x, decoder.layers)
     got = decoder(x, packing.positions, CausalContext(packing))
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-3)
+    for rows in ([3, 8], [8], []):
+        wanted = torch.tensor(rows, dtype=torch.int64, device=like.device)
+        some = decoder(x, packing.positions, CausalContext(packing), wanted)
+        torch.testing.assert_close(some, got[wanted], atol=1e-5, rtol=1e-5)
+
+
+def test_a_long_prompt_is_fed_forward_in_pieces(like, monkeypatch):
+    if like.dtype == torch.float16:
+        pytest.skip("one dtype is enough for how the pieces are put together")
+    decoder, packing = random_(Decoder(TINY), like), Packing.of([11], like.device)
+    fuse_projections(decoder)
+    x = torch.randn(11, 128).to(like)
+    want = decoder(x, packing.positions, CausalContext(packing))
+    monkeypatch.setattr(fused, "FEED_ROWS", 4)
+    torch.testing.assert_close(decoder(x, packing.positions, CausalContext(packing)), want, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_that_change_are_looked_at_again(like):
+    decoder = random_(Decoder(TINY), like)
+    fuse_projections(decoder)
+    x = torch.randn(3, 128).to(like)
+    for _ in range(2):
+        assert takes_fused(x, decoder.layers)
+        handle = decoder.layers[1].mlp.down_proj.register_forward_hook(lambda *_: None)
+        assert not takes_fused(x, decoder.layers)
+        handle.remove()
+    down = decoder.layers[0].mlp.gate_proj
+    down.weight.data = down.weight.data.clone()
+    assert not takes_fused(x, decoder.layers)
+    fuse_projections(decoder)
+    packing = Packing.of([3], like.device)
+    got = decoder(x, packing.positions, CausalContext(packing))
+    with kernel_switches(kernels=False):
+        want = decoder(x, packing.positions, CausalContext(packing))
+    torch.testing.assert_close(got, want, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("frames", [[40, 40], [41, 17], [9]], ids=str)

@@ -21,6 +21,7 @@ from audioflamingo.model.kernels import (
     swiglu,
 )
 from audioflamingo.model.kernels.chunk_attention import ChunkPlan
+from audioflamingo.model.kernels.eight_bits import EightBits, write_at
 from audioflamingo.model.kernels.linear import few_rows_twin, run_plan
 from audioflamingo.model.kernels.paged_attention import PLANS, AttentionPlan, num_splits
 from audioflamingo.model.kernels.paged_attention import run_plan as run_attention
@@ -99,6 +100,68 @@ def test_paged_attention_of_any_lengths(like, heads, plan):
         got = run_attention(qkv, rotary, (cache[0], cache[1]), heads, pages, plan=plan)
         assert_near(got, want, like)
     assert_near(cache[:, 32:], twin_cache[:, 32:], like)
+
+
+def eight_bits_case(like, num_slots, heads):
+    """Codes of keys and values, and what they are multiplied by."""
+    shape = (2, num_slots, heads.num_kv_heads)
+    codes = torch.randint(-127, 128, (*shape, heads.head_dim), device=like.device).to(torch.int8)
+    scales = torch.rand(shape, device=like.device) / 100
+    reach = 0.3 + 3 * torch.rand(heads.num_kv_heads, heads.head_dim, device=like.device)
+    return codes, EightBits(scales[0], scales[1], reach)
+
+
+@pytest.mark.parametrize("heads", [Heads(7, 1, 32), Heads(28, 4, 128)], ids=str)
+@pytest.mark.parametrize("plan", [PLANS[0], AttentionPlan(32, 3, 4, splits=1), AttentionPlan(16, 1, 4, 32)], ids=str)
+def test_paged_attention_in_eight_bits(like, heads, plan):
+    lengths, tables, qkv, _ = paged_case(like, heads)
+    codes, own = eight_bits_case(like, 49 * 32, heads)
+    twin_codes, twin = codes.clone(), EightBits(own.key_scales.clone(), own.value_scales.clone(), own.reach)
+    own.key_scales[:32] = own.value_scales[:32] = torch.nan  # the scratch block's content must not matter
+    rotary, pages = half_tables(256, heads.head_dim, 1e4, qkv), Pages(32, tables, lengths, 256)
+    with kernel_switches(kernels=False):
+        want = attend_paged(qkv.clone(), rotary, *twin_codes, heads, pages, eight_bits=twin)
+    for _ in range(2):
+        got = run_attention(qkv, rotary, (codes[0], codes[1]), heads, pages, plan=plan, eight_bits=own)
+        error = (got.double() - want.double()).norm() / want.double().norm()
+        assert error <= (1e-5 if like.dtype == torch.float32 else 5e-3), float(error)
+    # Where a value lies between two codes the last bit of fp32 may decide otherwise.
+    different = (codes[:, 32:].int() - twin_codes[:, 32:].int()).abs()
+    assert different.max() <= 1
+    assert different.count_nonzero() <= (0 if like.dtype == torch.float32 else 0.01 * 12 * codes[0, 0].numel())
+    assert_near(own.key_scales[32:], twin.key_scales[32:], like)
+    assert_near(own.value_scales[32:], twin.value_scales[32:], like)
+
+
+@pytest.mark.parametrize("heads", [Heads(7, 1, 32), Heads(28, 4, 128)], ids=str)
+def test_the_store_in_eight_bits(like, heads):
+    _, keys, values = heads.split(normal(like, 5, heads.row_width))
+    codes, own = eight_bits_case(like, 40, heads)
+    twin_codes, twin = codes.clone(), EightBits(own.key_scales.clone(), own.value_scales.clone(), own.reach)
+    slots = torch.tensor([4, 0, 39, 2, 7], device=like.device)
+    with kernel_switches(kernels=False):
+        want = write_at(slots, (keys, values), (twin_codes[0], twin_codes[1]), twin)
+    got = write_at(slots, (keys, values), (codes[0], codes[1]), own)
+    for seen, wanted in zip(got, want, strict=True):
+        assert (seen - wanted).norm() <= 1e-3 * wanted.norm()
+    assert (codes.int() - twin_codes.int()).abs().max() <= 1
+    assert (codes != twin_codes).float().mean() < 1e-3
+    assert_near(own.key_scales, twin.key_scales, like)
+    assert_near(own.value_scales, twin.value_scales, like)
+
+
+@pytest.mark.parametrize("heads", [Heads(7, 1, 32), Heads(28, 4, 128)], ids=str)
+@pytest.mark.parametrize("end", [12, 250])
+def test_attention_of_a_chunk_in_eight_bits(like, heads, end):
+    lengths = torch.tensor([*range(end - 10, end + 1), 1, 1], device=like.device)
+    table = (1 + torch.randperm(20)[:8]).int().to(like.device)
+    query = heads.split(normal(like, 13, heads.row_width))[0]
+    codes, own = eight_bits_case(like, 21 * 32, heads)
+    with kernel_switches(kernels=False):
+        want = attend_chunk(query, *codes, SharedPages(32, table, lengths), eight_bits=own)
+    got = attend_chunk(query, *codes, SharedPages(32, table, lengths), eight_bits=own)
+    error = (got.double() - want.double()).norm() / want.double().norm()
+    assert error <= (1e-5 if like.dtype == torch.float32 else 5e-3), float(error)
 
 
 def test_paged_attention_over_a_cache_whose_heads_lie_apart(like):

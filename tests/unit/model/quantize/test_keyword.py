@@ -42,17 +42,43 @@ def test_an_unknown_scheme_lists_those_that_there_are():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], {"dtype": None}),
-        (["--dtype", "float32"], {"dtype": "float32"}),
-        (["--dtype", "int4"], {"quantize": "int4"}),
-        (["--quantize", "fp8"], {"quantize": "fp8"}),
+        ([], (None, None)),
+        (["--dtype", "float32"], ("float32", None)),
+        (["--dtype", "int4"], (None, "int4")),
+        (["--quantize", "fp8"], (None, "fp8")),
+        (["--dtype", "bfloat16,int8"], ("bfloat16", "int8")),
+        (["--quantize", "int4,kv-int8"], (None, "int4")),
+        (["--dtype", "kv-int8"], (None, None)),
     ],
 )
-def test_one_flag_takes_dtypes_and_schemes(words, expected):
+def test_flags_of_dtypes_and_schemes(words, expected):
     parser = Parser("test", "", "")
     add_model(parser)
     options = loading_options(parser.parse_words(words))
-    assert {name: options[name] for name in options if name in ("dtype", "quantize")} == expected
+    assert (options["dtype"], options["quantize"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--quantize", "int3"], r"--quantize\) is 'int3'; allowed, joined by commas: one of float32.*fp8"),
+        (["--dtype", "int3"], "--dtype .*int3"),
+        (["--quantize", "int4,int8"], "int4,int8"),
+        (["--quantize", "int4,kv-int4"], "and kv-int8"),
+    ],
+)
+def test_an_unknown_kind_is_told_by_the_name_of_its_flag(words, complaint):
+    parser = Parser("test", "", "")
+    add_model(parser)
+    with pytest.raises(OptionError, match=complaint):
+        loading_options(parser.parse_words(words))
+
+
+def test_a_smaller_cache_goes_beside_smaller_weights():
+    parser = Parser("test", "", "")
+    add_model(parser)
+    assert loading_options(parser.parse_words(["--quantize", "int4,kv-int8"]))["kv_cache"] == "int8"
+    assert loading_options(parser.parse_words(["--quantize", "int4"]))["kv_cache"] == "plain"
 
 
 def test_what_memory_will_be_taken_is_told(capsys):
@@ -64,6 +90,14 @@ def test_what_memory_will_be_taken_is_told(capsys):
         assert told["cpu"][scheme]["weights"] == load_model("nano", device="cpu", quantize=scheme).info["weight_bytes"]
         assert told["cpu"][scheme]["peak"] > told["cpu"][scheme]["weights"]
         assert told["cpu"][scheme]["kv_per_1000_tokens"] == 1_000 * 2 * 7 * 2 * 64 * 4
+        assert told["cpu"][scheme]["kv_int8_per_1000_tokens"] == 1_000 * 2 * 7 * 2 * (64 + 4)
+
+
+def test_the_cache_in_eight_bits_is_asked_for_by_keyword(plain):
+    model = load_model("nano", device="cpu", kv_cache="int8")
+    assert (model.info["kv_cache"], plain.info["kv_cache"]) == ("int8", "plain")
+    assert model.answer(WORDS, max_new_tokens=12).token_ids
+    assert model.engine.counts.num_cache_bytes == model.engine._runner.cache.num_blocks * 32 * 2 * 7 * 2 * (64 + 4)
 
 
 def test_missing_kernels_are_told_once(monkeypatch, caplog):

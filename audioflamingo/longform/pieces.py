@@ -1,0 +1,79 @@
+"""A long sound cut into pieces that overlap, and their texts stitched.
+
+Two neighbours share some seconds; the words that both heard there are found by matching, and the seam is put behind the
+match, so that no word is doubled and none is cut.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from audioflamingo.audio import MIN_SAMPLES
+from audioflamingo.errors import OptionError
+from audioflamingo.longform.transcript import Segment
+from audioflamingo.types import SAMPLE_RATE_HZ, Audio
+
+MIN_MATCH_WORDS = 2
+
+
+def pieces_of(audio: Audio, piece_s: float, overlap_s: float) -> Iterator[tuple[float, Audio]]:
+    """Consecutive pieces of a sound with their starts in seconds; neighbours share `overlap_s`.
+
+    Raises:
+        OptionError: the overlap is not shorter than the piece, or a number is not positive.
+    """
+    size, step = round(piece_s * SAMPLE_RATE_HZ), round((piece_s - overlap_s) * SAMPLE_RATE_HZ)
+    if not (overlap_s >= 0 and size >= step >= 1):
+        raise OptionError(f"pieces of {piece_s} s with an overlap of {overlap_s} s; allowed: less overlap than piece")
+    total = len(audio.samples)
+    start = 0
+    while True:
+        samples = audio.samples[start : start + size]
+        if len(samples) >= MIN_SAMPLES or start == 0:
+            yield start / SAMPLE_RATE_HZ, Audio(samples, f"{audio.name} from {start / SAMPLE_RATE_HZ:.1f} s")
+        if start + size >= total:
+            return
+        start += step
+
+
+def stitch(segments: Sequence[Segment]) -> list[Segment]:
+    """Neighbours that overlap in time without the words that both have, the seam behind what matches."""
+    joined: list[Segment] = []
+    for segment in segments:
+        if not joined or joined[-1].end_s <= segment.start_s:
+            joined.append(segment)
+            continue
+        joined[-1:] = _seam(joined[-1], segment)
+    return joined
+
+
+def _seam(before: Segment, after: Segment) -> list[Segment]:
+    """Two overlapping segments cut at one place; without a match each keeps its own half of the overlap's words."""
+    left, right = before.text.split(), after.text.split()
+    shared_s = before.end_s - after.start_s
+    num_left = min(len(left), _words_in(left, before, shared_s))
+    num_right = min(len(right), _words_in(right, after, shared_s))
+    tail, head = [_plain(word) for word in left[len(left) - num_left :]], [_plain(word) for word in right[:num_right]]
+    match = difflib.SequenceMatcher(None, tail, head, autojunk=False).find_longest_match()
+    middle_s = (before.end_s + after.start_s) / 2
+    if match.size >= min(MIN_MATCH_WORDS, max(len(tail), len(head))) and match.size:
+        cut_left = len(left) - num_left + match.a + match.size
+        cut_right = match.b + match.size
+    else:  # nothing in common: one of the two heard nothing there, or both heard differently
+        cut_left = len(left) if not head else len(left) - num_left // 4
+        cut_right = 0 if not tail else num_right // 4
+    return [
+        replace(before, end_s=middle_s, text=" ".join(left[:cut_left])),
+        replace(after, start_s=middle_s, text=" ".join(right[cut_right:])),
+    ]
+
+
+def _words_in(words: Sequence[str], segment: Segment, shared_s: float) -> int:
+    """Words that may lie in the overlap: twice its share, as speech is not even."""
+    return round(2 * len(words) * shared_s / max(segment.end_s - segment.start_s, shared_s)) + 1
+
+
+def _plain(word: str) -> str:
+    return "".join(letter for letter in word.casefold() if letter.isalnum())

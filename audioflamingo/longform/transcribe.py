@@ -1,0 +1,112 @@
+"""The words of a sound of any length, some pieces at once, in an order that can be gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from audioflamingo.config import WINDOW_S
+from audioflamingo.errors import OptionError
+from audioflamingo.longform.phrases import loud_stretches, phrases_of
+from audioflamingo.longform.pieces import pieces_of, stitch
+from audioflamingo.longform.resume import Done, Progress
+from audioflamingo.longform.transcript import Segment, Transcript
+from audioflamingo.prompt import TRANSCRIBE_PROMPT, strip_transcription
+from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
+
+OVERLAP_S = 5.0
+PIECES_AT_ONCE = 8
+HASHED_SAMPLES = 600 * SAMPLE_RATE_HZ
+
+Told = Callable[[float, float], None]
+
+
+class Transcriber(Protocol):
+    """Answers many conversations as one batch; `audioflamingo.api.AudioFlamingo` does."""
+
+    @property
+    def name(self) -> str:
+        """What it was loaded as."""
+
+    def generate(self, conversations: Sequence[Sequence[Message]], **options: Any) -> list[Reply]:
+        """One answer a conversation."""
+
+
+def transcribe_long(
+    model: Transcriber,
+    audio: Audio,
+    *,
+    piece_s: float = WINDOW_S,
+    overlap_s: float = OVERLAP_S,
+    pieces_at_once: int = PIECES_AT_ONCE,
+    resume: str | Path | None = None,
+    progress: Told | None = None,
+    **options: Any,
+) -> Transcript:
+    """Write down the words of a sound of any length.
+
+    Args:
+        model: what hears the pieces.
+        audio: the sound.
+        piece_s: length of a piece; one window of 30 s is what the model transcribes best.
+        overlap_s: what two neighbours share.
+        pieces_at_once: pieces in one batch, which are also what an interruption loses at most.
+        resume: a file that keeps what is done, so that the same call goes on after an interruption.
+        progress: called with the seconds that are done and all seconds.
+        options: of every answer.
+
+    Raises:
+        FlamingoError: the sound or an option is not usable, or the file belongs to something else or cannot be written.
+    """
+    if pieces_at_once < 1:
+        raise OptionError(f"pieces_at_once is {pieces_at_once}, allowed: at least 1")
+    overlap_s = overlap_s if audio.duration_s > piece_s else 0.0
+    pieces = list(pieces_of(audio, piece_s, overlap_s))
+    key = "" if resume is None else _key(model, audio, piece_s, overlap_s, options)
+    done = Progress(resume, key)
+    for some in _batches(pieces[len(done) :], pieces_at_once):
+        conversations = [(Message("user", (piece, TRANSCRIBE_PROMPT)),) for _, piece in some]
+        done.add([_done(reply) for reply in model.generate(conversations, **options)])
+        if progress:
+            progress(_end_s(some[-1]), audio.duration_s)
+    heard = [Segment(piece[0], _end_s(piece), done[number].text) for number, piece in enumerate(pieces)]
+    segments = tuple(stitch(heard))
+    notes = tuple(_cut_note(one) for number, one in enumerate(heard) if done[number].is_cut)
+    return Transcript(segments, audio.duration_s, notes, tuple(_phrases(audio, segments)))
+
+
+def _batches(pieces: Sequence[tuple[float, Audio]], size: int) -> Iterator[Sequence[tuple[float, Audio]]]:
+    for start in range(0, len(pieces), size):
+        yield pieces[start : start + size]
+
+
+def _done(reply: Reply) -> Done:
+    return Done(" ".join(strip_transcription(reply.text).split()), reply.finish_reason == "length")
+
+
+def _end_s(piece: tuple[float, Audio]) -> float:
+    return piece[0] + piece[1].duration_s
+
+
+def _cut_note(segment: Segment) -> str:
+    return f"the words from {segment.start_s:.1f} s to {segment.end_s:.1f} s were cut at max_new_tokens; raise it"
+
+
+def _phrases(audio: Audio, segments: Sequence[Segment]) -> Iterator[Segment]:
+    spans = ((round(one.start_s * SAMPLE_RATE_HZ), round(one.end_s * SAMPLE_RATE_HZ)) for one in segments)
+    return itertools.chain.from_iterable(
+        phrases_of(segment, loud_stretches(audio.samples[start:end]))
+        for segment, (start, end) in zip(segments, spans, strict=True)
+        if segment.text
+    )
+
+
+def _key(model: Transcriber, audio: Audio, piece_s: float, overlap_s: float, options: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps([model.name, piece_s, overlap_s, options], sort_keys=True, default=str).encode())
+    for start in range(0, len(audio.samples), HASHED_SAMPLES):  # hours at once would be copied at once
+        digest.update(audio.samples[start : start + HASHED_SAMPLES].tobytes())
+    return digest.hexdigest()
