@@ -137,6 +137,7 @@ def _section(report: Report) -> str:
     words = [f"## {report.title}\n", f"{found['date']}: {_measured(card)}; {_software(card)}\n"]
     if card["load_before"] is not None and card["load_before"] > BUSY_LOAD * card["num_cores"]:
         words.append(f"**The machine was busy** (load {card['load_before']} before): to be measured again.\n")
+    words += [f"{found['note']}\n"] if "note" in found else []
     words.append(long_table(found))
     words += [f"* Not measured: {name}: {text}" for name, text in found["errors"].items()]
     return "\n".join(words) + "\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -76,7 +77,7 @@ def load_messages(path: str | Path) -> tuple[tuple[Message, ...], int]:
     if not isinstance(entries, list) or len(entries) > MAX_MESSAGES:
         raise PromptError(f"{path}: messages must be a list of at most {MAX_MESSAGES:,}")
     if not isinstance(num_pinned, int) or isinstance(num_pinned, bool) or not 0 <= num_pinned <= len(entries):
-        raise PromptError(f"{path}: num_pinned is {num_pinned!r}, allowed: 0 to {len(entries)}")
+        raise PromptError(f"{path}: num_pinned is {reprlib.repr(num_pinned)}, allowed: 0 to {len(entries)}")
     sounds = _Sounds(_sound_folder(path))
     messages = tuple(_message(entry, number, path, sounds) for number, entry in enumerate(entries, start=1))
     try:
