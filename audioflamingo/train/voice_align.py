@@ -31,7 +31,7 @@ FRAME_S = 0.02
 EDGE_S = 0.03  # a letter's frame is where it is recognised, its sound begins a little before and ends a little after
 HOP_S = 0.01
 MIN_PAUSE_S = 0.06
-STOPS, CLOSURE_S = "pbtdkgcq", 0.08
+FAINT, FAINT_S = "pbtdkgcqfhv", 0.08  # first letters: a stop is silent at first, f, h and th hardly louder
 QUIET_DB = 28.0  # below the loudest part: what stands between words is a pause
 MIN_LETTER_SCORE = -4.0  # mean log-probability of the letters: below it the text is not what is said
 Floats = npt.NDArray[np.float32]
@@ -110,7 +110,7 @@ class CtcAligner:
         spans = [
             (frames[start] * FRAME_S, (frames[end] + 1) * FRAME_S) for start, end in zip(starts, ends, strict=True)
         ]
-        return _bordered(spans, [word[0] in STOPS for word in words], _levels_db(samples))
+        return _bordered(spans, [word[0] in FAINT for word in words], _levels_db(samples))
 
 
 def letter_frames(scores: Floats, letters: list[int]) -> tuple[npt.NDArray[np.int64], float]:
@@ -162,18 +162,18 @@ def _levels_db(samples: Floats) -> Floats:
     return (10 * np.log10(smooth + 1e-10)).astype(np.float32)
 
 
-def _bordered(spans: list[tuple[float, float]], stops: list[bool], levels: Floats) -> list[WordTime]:
+def _bordered(spans: list[tuple[float, float]], are_faint: list[bool], levels: Floats) -> list[WordTime]:
     """Letters' frames to words' sound: what lies between two words is shared, or is a pause.
 
-    A stop begins with silence, which belongs to its word.
+    A word that begins with a stop or a faint consonant begins before it is loud.
     """
     quiet = levels < levels.max() - QUIET_DB
     loud = np.flatnonzero(~quiet)
     starts = [min(float(loud[0]) * HOP_S, spans[0][0])]
     ends = []
-    for ((_, end), (start, _)), is_stop in zip(pairwise(spans), stops[1:], strict=True):
+    for ((_, end), (start, _)), is_faint in zip(pairwise(spans), are_faint[1:], strict=True):
         first, last = _border(levels, quiet, end - EDGE_S, max(start, end))
-        last = max(first, last - CLOSURE_S) if is_stop and last > first else last
+        last = max(first, last - FAINT_S) if is_faint and last > first else last
         ends.append(first)
         starts.append(last)
     ends.append(max(float(loud[-1] + 1) * HOP_S, spans[-1][1]))
