@@ -152,8 +152,9 @@ class NanoTrainer:
         """Go on from `save_small`: the optimiser's moments, which remember some 50 steps, start anew."""
         weights = load_pieces("weights", folder)
         for name, master, mean in zip(self.names, self.optimiser.masters, self.average, strict=True):
-            master.copy_(weights[name])
-            mean.copy_(weights[name])
+            num_rows = len(weights[name])  # an older state may know fewer frame names; new ones come last
+            master[:num_rows].copy_(weights[name])
+            mean[:num_rows].copy_(weights[name])
         torch._foreach_copy_([p.data for p in self.optimiser.parameters], self.optimiser.masters)
         self._take_counts(read_progress(folder))
 

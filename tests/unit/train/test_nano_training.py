@@ -202,3 +202,18 @@ def test_a_piece_from_rendering_to_a_checkpoint_that_answers(tokenizer, tmp_path
     reply = model.ask(np.zeros(16_000, np.float32), "What is it?", sample_rate_hz=16_000, max_new_tokens=4)
     assert isinstance(reply.text, str)
     assert {path.name for path in (job.out / "small").iterdir()} == {"weights-1.safetensors", "progress.json"}
+
+
+def test_a_state_with_fewer_frame_names_is_gone_on_from(tokenizer, tmp_path):
+    first = trainer_of(tokenizer)
+    first.save_small(tmp_path)
+    weights = load_pieces("weights", tmp_path)
+    weights["heads.events.weight"] = weights["heads.events.weight"][:70] + 1.0
+    weights["heads.events.bias"] = weights["heads.events.bias"][:70]
+    for path in tmp_path.glob("weights-*"):
+        path.unlink()
+    save_pieces("weights", weights, tmp_path)
+    again = trainer_of(tokenizer)
+    again.restore_small(tmp_path)
+    assert (again.heads.events.weight[:70] == 1.0).all()
+    assert not again.heads.events.weight[70:].any()
