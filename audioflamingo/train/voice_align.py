@@ -167,7 +167,7 @@ def _bordered(spans: list[tuple[float, float]], are_faint: list[bool], levels: F
 
     A word that begins with a stop or a faint consonant begins before it is loud.
     """
-    quiet = levels < levels.max() - QUIET_DB
+    quiet = levels < np.max(levels) - QUIET_DB
     loud = np.flatnonzero(~quiet)
     starts = [min(float(loud[0]) * HOP_S, spans[0][0])]
     ends = []
