@@ -90,6 +90,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         "--quantize",
+        action="append",
+        default=[],
         metavar="NAMES",
         help="float32, bfloat16, float16; int8, int4, fp8 for smaller weights; kv-int8, a smaller cache: int4,kv-int8",
     )
@@ -100,12 +102,13 @@ def loading_options(arguments: argparse.Namespace) -> dict[str, Any]:
     from audioflamingo.loading import DTYPES
     from audioflamingo.model.quantize.schemes import SCHEMES
 
-    names = arguments.dtype.split(",") if arguments.dtype else []
+    given = ",".join(arguments.dtype)  # both spellings may be given: neither drops the other
+    names = given.split(",") if given else []
     dtypes, schemes = ([name for name in names if name in known] for known in (DTYPES, SCHEMES))
     others = [name for name in names if name not in (*dtypes, *schemes, EIGHT_BIT_CACHE)]
     if others or len(dtypes) > 1 or len(schemes) > 1:
         raise OptionError(
-            f"--dtype (or --quantize) is {arguments.dtype!r}; allowed, joined by commas: one of {', '.join(DTYPES)}, "
+            f"--dtype (or --quantize) is {given!r}; allowed, joined by commas: one of {', '.join(DTYPES)}, "
             f"one of {', '.join(SCHEMES)}, and {EIGHT_BIT_CACHE}"
         )
     return {

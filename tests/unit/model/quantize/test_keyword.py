@@ -47,6 +47,7 @@ def test_an_unknown_scheme_lists_those_that_there_are():
         (["--dtype", "int4"], (None, "int4")),
         (["--quantize", "fp8"], (None, "fp8")),
         (["--dtype", "bfloat16,int8"], ("bfloat16", "int8")),
+        (["--dtype", "bfloat16", "--quantize", "int8"], ("bfloat16", "int8")),
         (["--quantize", "int4,kv-int8"], (None, "int4")),
         (["--dtype", "kv-int8"], (None, None)),
     ],
