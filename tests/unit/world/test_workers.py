@@ -1,12 +1,16 @@
 """Processes that make scenes: results come back, a killed one is an error and no wait, none outlives its program."""
 
+import gc
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
+from multiprocessing.connection import Connection
 
 import pytest
 
@@ -54,6 +58,38 @@ def test_a_killed_worker_is_an_error_and_no_wait():
             result(waiting)
         with pytest.raises(LostWorkerError):
             workers.submit(own_pid)
+
+
+def large(_=None):
+    return bytes(1 << 28)
+
+
+def die_in_the_middle_of_a_result(_=None):
+    (pipe,) = (one for one in gc.get_objects() if isinstance(one, Connection) and one.writable)
+    os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_in_the_middle_of_a_result():
+    with closing(Workers(2)) as workers, pytest.raises(LostWorkerError):
+        result(workers.submit(die_in_the_middle_of_a_result))
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.15])
+def test_closing_while_a_result_comes_back(delay_s):
+    workers = Workers(1)
+    result(workers.submit(own_pid))
+    workers.submit(large)
+    time.sleep(delay_s)
+    workers.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_result_that_cannot_be_sent_is_an_error():
+    with closing(Workers(1)) as workers:
+        with pytest.raises(RuntimeError, match="cannot be sent"):
+            result(workers.submit(threading.Lock))
+        assert result(workers.submit(divmod, 7, 2)) == (3, 1)
 
 
 def test_closing_ends_what_is_at_work():
