@@ -17,6 +17,7 @@ import json
 import signal
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
-from audioflamingo.train.nano_bench import bench, chosen_speed, start_look
+from audioflamingo.train.nano_bench import bench, chosen_speed, listed_kernels, start_look
 from audioflamingo.train.nano_check import Checks
 from audioflamingo.train.nano_feed import NanoFeed
 from audioflamingo.train.nano_graphs import SPEEDS
@@ -66,6 +67,7 @@ class Job:
         check_counts: held-out items of each kind; None takes the usual.
         items_per_shard: see `RenderOrder`.
         keep_hours: of sound that stay on the disk for the next piece on this machine.
+        profiled_step: number in this piece of the step whose kernels are listed in `out`; 0 is none.
     """
 
     work: Path
@@ -83,6 +85,7 @@ class Job:
     check_counts: dict[str, int] | None = None
     items_per_shard: int = ITEMS_PER_SHARD
     keep_hours: float = 0.0
+    profiled_step: int = 0
 
 
 class Piece:
@@ -179,7 +182,9 @@ class Piece:
             if decay < 1.0 and not falls:
                 falls = True
                 self._keep_undecayed()
-            for name, value in trainer.step(self.pool.samples, self.feed.next(), decay).items():
+            with self._watched(trainer.num_steps + 1 - first_step):
+                losses = trainer.step(self.pool.samples, self.feed.next(), decay)
+            for name, value in losses.items():
                 sums[name] = sums[name] + value if name in sums else value
             num += 1
             now = time.monotonic()
@@ -193,6 +198,12 @@ class Piece:
             trainer.spent_s = before + time.monotonic() - began
             if job.num_steps and trainer.num_steps >= first_step + job.num_steps:
                 break
+
+    def _watched(self, number: int) -> AbstractContextManager[None]:
+        """A step of this piece, counted from 1: of the one that was asked for, what its kernels took."""
+        if number != self.job.profiled_step:
+            return nullcontext()
+        return listed_kernels(self.job.out / "profile.txt", self.device)
 
     def _means(self, sums: dict[str, Tensor], num: int, seconds: float, decay: float) -> dict[str, Any]:
         values = {name: round(float(value) / num, 4) for name, value in sums.items()}
@@ -268,6 +279,7 @@ def main() -> None:
         options.piece_s, options.decay_s, options.workers, options.pool_hours, options.first_hours,
         options.check_every_s, options.steps, options.longest_s,
         FEW_CHECKS if options.step_s else None, keep_hours=options.keep_hours,
+        profiled_step=options.profile,
     )  # fmt: skip
     Piece(recipe, job, device, options.speed).run()
 
@@ -294,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--step-s", type=float, default=0.0, help="smaller steps of so many seconds, for a CPU")
     parser.add_argument("--tiny", action="store_true", help="a tiny model, with --step-s")
     parser.add_argument("--assemble", type=Path, help="make a checkpoint in OUT of this small state, and end")
+    parser.add_argument("--profile", type=int, default=0, help="list the kernels of this step in OUT/profile.txt")
     parser.add_argument("--bench", action="store_true", help="time a step in every way and keep the best in WORK")
     return parser
 

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +30,7 @@ LONGEST_S = 110
 NUM_TIMED = 20
 MOST_DIFFERENCE = 0.05  # of a gradient's norm, in bf16; another order of sums is not another gradient
 WORD_TOKENS = 24
+NUM_LISTED = 60
 
 
 def start_look(speed: str, work: Path, device: torch.device) -> subprocess.Popen[bytes] | None:
@@ -150,6 +153,23 @@ def _timed(
         result["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
         torch.cuda.reset_peak_memory_stats()
     return result, gradients
+
+
+@contextmanager
+def listed_kernels(file: Path, device: torch.device) -> Iterator[None]:
+    """What runs inside, by operator and by kernel, the dearest first, goes to a file."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    _wait(device)
+    began = time.monotonic()
+    with torch.profiler.profile(activities=kinds) as profile:
+        yield
+        _wait(device)
+    order = f"self_{device.type}_time_total"
+    table = profile.key_averages().table(sort_by=order, row_limit=NUM_LISTED, max_name_column_width=90)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{1_000 * (time.monotonic() - began):.1f} ms\n{table}\n")
 
 
 def _difference(reference: list[torch.Tensor], gradients: list[torch.Tensor]) -> float:

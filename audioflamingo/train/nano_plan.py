@@ -75,6 +75,9 @@ class Picked:
 class Plan:
     """Everything about a step but its samples.
 
+    "Any" is another one each time: a GPU adds the gradients of one row that is read often one after another, and a
+    hundred thousand zeros for one row take longer than all layers together.
+
     Attributes:
         window_start: (W,) int64 first sample in the pool; 0 for rooms that are not used.
         window_samples: (W,) int64 samples; 0 likewise.
@@ -82,22 +85,22 @@ class Plan:
         frame_window: (M,) int64 window of each mel frame.
         frame_number: (M,) int64 number within its window; -1 in the gaps.
         frame_valid: (M,) bool, where a frame is one of its window's own.
-        source: (N,) int64 place among the M / 2 frames after the convolutions.
+        source: (N,) int64 place among the M / 2 frames after the convolutions; any where no window is.
         place: (N,) int64 position within the window.
         encoder_offsets: (W + 1,) int32 where each window begins in N; the rest is covered too.
-        ids: (T,) int64; where audio stands any id, each as rare as the others: gradients of one are added one by one.
-        audio: (T,) int64 audio token that stands there; any where none does, likewise.
+        ids: (T,) int64; any where audio stands.
+        audio: (T,) int64 audio token that stands there; any where none does.
         is_audio: (T,) bool.
         positions: (T,) int64.
         decoder_offsets: (S + 1,) int32.
-        predicts: (K,) int64 place in T whose state predicts each target.
+        predicts: (K,) int64 place in T whose state predicts each target; any for rooms that are not used.
         targets: (K,) int64.
         weights: (K,) float32 that add up to 1; 0 for rooms that are not used.
         spans: (L, 3) int64 name, first and end among the audio tokens; all 0 for rooms that are not used.
         is_heard: (A,) float32, 1 where an audio token belongs to a window.
         clock_place: (C,) int64 places in T.
         clock_s: (C,) int64 the second of the sound there.
-        ctc_frames: (W', S') int64 places in N of the windows that teach the CTC head, padded with 0; W', S' vary.
+        ctc_frames: (W', S') int64 places in N of the windows that teach the CTC head, then any; W', S' vary.
         ctc_lengths: frames of each, on the CPU.
         ctc_labels: (sum of labels,) int64.
         ctc_label_lengths: labels of each, on the CPU.
@@ -160,7 +163,7 @@ def make_plan(
         token_noise: share of learnt tokens that are replaced where they are input, so that the sound must be used.
     """
     windows = [window for one in picked for window in one.windows]
-    values = {**_encoder(windows, shape), **_labels(picked, windows, shape), **_ctc(picked, windows)}
+    values = {**_encoder(windows, shape), **_labels(picked, windows, shape), **_ctc(picked, windows, shape)}
     decoder = _decoder(picked, shape, rng, placeholder, token_noise, vocab_size)
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in {**values, **decoder}.items()}
     seconds = sum(num for _, num in windows) / 16_000
@@ -187,7 +190,7 @@ def _encoder(windows: Sequence[tuple[int, int]], shape: Shape) -> dict[str, npt.
         "frame_window": _filled(owner, shape.num_mel_frames),
         "frame_number": _filled(np.where(heard, number, -1), shape.num_mel_frames, -1),
         "frame_valid": _filled(valid, shape.num_mel_frames),
-        "source": _filled(slot_starts[inside] // 2 + place, shape.num_frames),
+        "source": _spread(slot_starts[inside] // 2 + place, shape.num_frames, shape.num_mel_frames // 2),
         "place": _filled(place, shape.num_frames),
         "encoder_offsets": _offsets(frames, shape.num_frames, shape.num_sequences, ENCODER_FRAMES_PER_WINDOW),
     }
@@ -211,15 +214,16 @@ def _decoder(
     ids[disturbed] = rng.integers(0, vocab_size, len(disturbed))
     positions = np.arange(len(ids)) - (np.cumsum(lengths) - lengths)[owner]
     anywhere = np.arange(len(ids))
-    audio = np.where(is_audio, np.cumsum(is_audio) - 1, anywhere % (shape.num_frames // 2))
+    num_audio = shape.num_frames // 2
+    audio = np.where(is_audio, np.cumsum(is_audio) - 1, anywhere % num_audio)
     ids = np.where(is_audio, anywhere % vocab_size, ids)
     return {
-        "ids": _filled(ids, shape.num_tokens),
-        "audio": _filled(audio, shape.num_tokens),
+        "ids": _spread(ids, shape.num_tokens, vocab_size),
+        "audio": _spread(audio, shape.num_tokens, num_audio),
         "is_audio": _filled(is_audio, shape.num_tokens),
         "positions": _filled(positions, shape.num_tokens),
         "decoder_offsets": _offsets(lengths, shape.num_tokens, shape.num_sequences, shape.longest_tokens),
-        "predicts": _filled(targets - 1, shape.num_targets),
+        "predicts": _spread(targets - 1, shape.num_targets, shape.num_tokens),
         "targets": _filled(wanted, shape.num_targets),
         "weights": _filled((weights / weights.sum()).astype(np.float32), shape.num_targets),
         **_clock(picked, is_audio, rng),
@@ -258,7 +262,7 @@ def _labels(picked: Sequence[Picked], windows: Sequence[tuple[int, int]], shape:
     }
 
 
-def _ctc(picked: Sequence[Picked], windows: Sequence[tuple[int, int]]) -> dict[str, npt.NDArray[Any]]:
+def _ctc(picked: Sequence[Picked], windows: Sequence[tuple[int, int]], shape: Shape) -> dict[str, npt.NDArray[Any]]:
     frames = np.array([num // SAMPLES_PER_FRAME for _, num in windows], np.int64)
     starts = np.cumsum(frames) - frames
     labels = [labels for one in picked for labels in one.ctc]
@@ -266,9 +270,10 @@ def _ctc(picked: Sequence[Picked], windows: Sequence[tuple[int, int]]) -> dict[s
     lengths = frames[known]
     longest = int(np.max(lengths, initial=1))
     grid = np.arange(longest)[None] + starts[known][:, None]
+    anywhere = np.arange(grid.size).reshape(grid.shape) % shape.num_frames
     rows = [labels[index] for index in known]
     return {
-        "ctc_frames": np.where(np.arange(longest)[None] < lengths[:, None], grid, 0),
+        "ctc_frames": np.where(np.arange(longest)[None] < lengths[:, None], grid, anywhere),
         "ctc_lengths": lengths,
         "ctc_labels": np.concatenate([np.zeros(0, np.int64), *(row for row in rows if row is not None)]).astype(
             np.int64
@@ -294,6 +299,12 @@ def _filled(values: npt.NDArray[Any], num: int, fill: int = 0) -> npt.NDArray[An
     out = np.full((num, *values.shape[1:]), fill, values.dtype)
     out[: len(values)] = values
     return out
+
+
+def _spread(values: Ints, num: int, num_rows: int) -> Ints:
+    """Indices of rows; rooms that are not used read rows one after another."""
+    assert len(values) <= num, f"{len(values)} where {num} have room"
+    return np.concatenate([values, np.arange(len(values), num) % num_rows])
 
 
 def _nothing() -> tuple[Ints, Ints]:

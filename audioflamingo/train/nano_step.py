@@ -94,12 +94,18 @@ def frame_targets(plan: Plan) -> Tensor:
     """(A, names) bool where a name is heard, from spans: ups and downs, summed up."""
     num_tokens = plan.shape.num_frames // 2
     name, first, end = plan.spans.unbind(1)
-    num_names = len(FRAME_NAMES)
-    steps = torch.zeros((num_tokens + 1) * num_names, device=name.device)
+    row = name * (num_tokens + 1)
+    steps = torch.zeros(len(FRAME_NAMES) * (num_tokens + 1), device=name.device)
     ones = torch.ones(len(name), device=name.device)
-    steps.scatter_add_(0, first * num_names + name, ones)  # unlike indexing, this never waits for the device
-    steps.scatter_add_(0, end * num_names + name, -ones)
-    return steps.view(-1, num_names).cumsum(0)[:-1] > 0.5
+    steps.scatter_add_(0, row + first, ones)  # unlike indexing, this never waits for the device
+    steps.scatter_add_(0, row + end, -ones)
+    # A row a name: along rows a GPU sums in parallel, down columns one element after another.
+    return (steps.view(len(FRAME_NAMES), -1).cumsum(1)[:, :-1] > 0.5).T.contiguous()
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """x[index], whose gradient is added up as it comes; that of an index is sorted first."""
+    return x.index_select(0, index)
 
 
 def encode(model: Flamingo, mel: Tensor, plan: Plan, sequences: Sequences, layers: Layers = PLAIN) -> Tensor:
@@ -108,7 +114,7 @@ def encode(model: Flamingo, mel: Tensor, plan: Plan, sequences: Sequences, layer
     line = mel.to(encoder.conv1.weight.dtype).T[None]
     x = functional.gelu(encoder.conv1(line)) * plan.frame_valid
     x = functional.gelu(encoder.conv2(x))[0].T
-    frames = x[plan.source] + encoder.embed_positions.weight[plan.place]
+    frames = _rows(x, plan.source) + encoder.embed_positions.weight[plan.place]
     for layer in encoder.layers:
         frames = layers.encoder(layer, frames, sequences)
     return frames
@@ -120,7 +126,7 @@ def decode(
     """(T, D) states after half of the layers, and after the last norm, of features (A, D)."""
     decoder = model.decoder
     audio = model.projector(features)
-    x = torch.where(plan.is_audio[:, None], audio[plan.audio], decoder.embed_tokens(plan.ids))
+    x = torch.where(plan.is_audio[:, None], _rows(audio, plan.audio), decoder.embed_tokens(plan.ids))
     cos, sin = rotary_tables(plan.positions, decoder.config.head_dim, decoder.config.rope_theta, x.dtype)
     middle = x
     for index, layer in enumerate(decoder.layers):
@@ -148,7 +154,7 @@ def forward(
     if weights.answer:
         heard = features if encoder_listens else features.detach()
         middle, states = decode(model, heard, plan, both[1], layers)
-        scores = model.logits(states[plan.predicts]).float()
+        scores = model.logits(_rows(states, plan.predicts)).float()
         answer = (functional.cross_entropy(scores, plan.targets, reduction="none") * plan.weights).sum()
         clock = _clock_loss(heads, middle, plan)
         total = total + weights.answer * answer + weights.clock * clock
@@ -157,7 +163,7 @@ def forward(
 
 def _clock_loss(heads: Heads, middle: Tensor, plan: Plan) -> Tensor:
     """Which window and which second within it; of steps without sound nothing."""
-    scores = heads.clock(middle[plan.clock_place]).float()
+    scores = heads.clock(_rows(middle, plan.clock_place)).float()
     known = plan.clock_s >= 0
     seconds = plan.clock_s.clamp(min=0)
     window = (seconds // WINDOW_S).clamp(max=NUM_CLOCK_WINDOWS - 1)
@@ -173,7 +179,8 @@ def ctc_loss(logits: Tensor, plan: Plan) -> Tensor:
     """
     if not len(plan.ctc_lengths):
         return logits.sum() * 0.0
-    rows = logits[plan.ctc_frames].log_softmax(-1).transpose(0, 1)
+    rows = _rows(logits, plan.ctc_frames.flatten()).view(*plan.ctc_frames.shape, -1)
+    rows = rows.log_softmax(-1).transpose(0, 1)
     total = functional.ctc_loss(
         rows, plan.ctc_labels, plan.ctc_lengths, plan.ctc_label_lengths, reduction="sum", zero_infinity=True
     )

@@ -165,6 +165,23 @@ def test_frame_labels_equal_a_plain_loop():
     assert int(plan.is_heard.sum()) == sum(num // 640 for one in several() for _, num in one.windows)
 
 
+def test_no_row_is_read_often_for_nothing():
+    """Rooms that are not used read every row as often as any other: their gradients are added one after another."""
+    plan = plan_of(several())
+    heard = int(plan.is_heard.sum())
+    unused = {
+        "source": (plan.source[2 * heard :], SHAPE.num_mel_frames // 2),
+        "audio": (plan.audio[~plan.is_audio], SHAPE.num_frames // 2),
+        "ids": (plan.ids[int(plan.is_audio.nonzero().max()) + 40 :], 50),
+        "predicts": (plan.predicts[plan.weights == 0], SHAPE.num_tokens),
+        "ctc": (plan.ctc_frames[0, int(plan.ctc_lengths[0]) :], SHAPE.num_frames),
+    }
+    for name, (indices, num_rows) in unused.items():
+        counts = indices.bincount(minlength=1)
+        assert len(counts) <= num_rows, name
+        assert int(counts.max()) <= len(indices) // num_rows + 2, name
+
+
 def test_clock_knows_the_second(model):
     plan = plan_of(several())
     for place, second in zip(plan.clock_place.tolist(), plan.clock_s.tolist(), strict=True):

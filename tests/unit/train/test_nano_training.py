@@ -191,13 +191,14 @@ def test_a_piece_from_rendering_to_a_checkpoint_that_answers(tokenizer, tmp_path
     job = Job(
         tmp_path / "work", tmp_path / "out", Start(tokenizer), None, piece_s=60.0, decay_s=10.0, num_workers=1,
         pool_hours=0.5, first_hours=0.01, num_steps=2, longest_s=45.0, check_counts={"one_sound": 1, "counting": 1},
-        items_per_shard=8,
+        items_per_shard=8, profiled_step=2,
     )  # fmt: skip
     Piece(recipe, job, CPU, "auto").run()
     second = Piece(recipe, job, CPU, "auto").run()
     assert second.num_steps == 4
     lines = [json.loads(line) for line in (job.out / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "answer" in line]
+    assert "aten::mm" in (job.out / "profile.txt").read_text()
     model = load_model(job.out / "checkpoint", device="cpu")
     reply = model.ask(np.zeros(16_000, np.float32), "What is it?", sample_rate_hz=16_000, max_new_tokens=4)
     assert isinstance(reply.text, str)
