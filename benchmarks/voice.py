@@ -36,6 +36,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps in the w
 REPEATS = 15
 TOKEN_S = 0.02  # between language-model tokens in the second latency
 SLICE_S, DRIFT_S = 10, 60
+PAUSE_MS, PAUSE_BEFORE_MS, PAUSE_AFTER_MS = 80, 800, 120
 SILENCE_S = 0.3
 TEACHERS = ("flite:cmu_us_slt", "flite:cmu_us_rms")
 
@@ -100,6 +101,17 @@ def word_error(speaker: Speaker, sentences: list[str]) -> float:
     return sum(errors(*pair) for pair in pairs) / sum(len(reference) for reference, _ in pairs)
 
 
+def quietest_ms(samples: np.ndarray, mark_ms: float) -> float:
+    """The middle of the pause that a sentence ends with: its mark says when it was surely heard, a word late at most."""
+    begin = max(0, round((mark_ms - PAUSE_BEFORE_MS) * SPEECH_RATE_HZ / 1000))
+    piece = samples[begin : round((mark_ms + PAUSE_AFTER_MS) * SPEECH_RATE_HZ / 1000)]
+    width = round(PAUSE_MS * SPEECH_RATE_HZ / 1000)
+    if len(piece) <= width:
+        return mark_ms
+    energy = np.convolve(np.square(piece), np.ones(width), "valid")
+    return float((begin + int(energy.argmin()) + width / 2) * 1000 / SPEECH_RATE_HZ)
+
+
 def drift(speaker: Speaker, sentences: list[str]) -> list[float]:
     """Word error of the sentences that fall into each slice of a minute spoken as one stream."""
     stream = speaker.stream(text + " " for text in sentences)
@@ -108,7 +120,7 @@ def drift(speaker: Speaker, sentences: list[str]) -> list[float]:
     end, begin_ms = 0, 0.0
     for text in sentences:
         end += len(text)
-        end_ms = max(ms for ms, source_end in stream.log.marks if source_end <= end)
+        end_ms = quietest_ms(samples, max(ms for ms, source_end in stream.log.marks if source_end <= end))
         number = int(begin_ms / 1000 / SLICE_S)
         if number >= len(slices):
             break

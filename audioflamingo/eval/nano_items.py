@@ -14,8 +14,9 @@ from audioflamingo.eval.metrics import words_of
 from audioflamingo.eval.parse import final_answer, number_in, option_letter, yes_or_no
 from audioflamingo.types import Audio, Message
 from audioflamingo.world import rooms, tasks
+from audioflamingo.world.check_clips import CLIP_CHOICES, CLIP_COUNTS, CLIP_YES_NO
 from audioflamingo.world.scenes import Dice
-from audioflamingo.world.skills.base import Job, Made
+from audioflamingo.world.skills.base import ORDINALS, Job, Made
 from audioflamingo.world.text import stable_hash
 from audioflamingo.world.timeline import World
 
@@ -23,9 +24,10 @@ Instead = Literal["noise", "silence", "other"]
 """What may stand in place of the sound: noise, digital silence, or the sound of the item before."""
 
 WITHIN_S, WITHIN_TEMPO = 1.0, 0.04
-COUNTS = ("count", "num_kinds", "num_voices", "num_sentences", "num_clips", "music_num_parts")
-YES_NO = ("present", "same_topic", "same_voice")
+COUNTS = ("count", "num_kinds", "num_voices", "num_sentences", "music_num_parts", *CLIP_COUNTS)
+YES_NO = ("present", "same_topic", "same_voice", *CLIP_YES_NO)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*s\b")
+_CLIP = re.compile(rf"\b({'|'.join(ORDINALS)})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +64,9 @@ def posed(made: Made, choose: Callable[[Any], bool] = lambda turn: True, seed: i
     turns, place = random.Random(seed).choice(found)
     messages: list[Message] = []
     for index, turn in enumerate(turns[: place + 1]):
-        brings = turn.new_clip or (index == 0 and len(made.clips) == 1)
-        sound = (Audio(made.clips[turn.clip].samples, f"clip {turn.clip + 1}"),) if brings else ()
-        messages.append(Message("user", (*sound, turn.question)))
+        brings = turn.brings or ((0,) if index == 0 and len(made.clips) == 1 else ())
+        heard = [Audio(made.clips[clip].samples, f"clip {clip + 1}") for clip in brings]
+        messages.append(Message("user", (*heard, turn.question)))
         if index < place:
             messages.append(Message("assistant", (turn.answer,)))
     asked = turns[place]
@@ -119,9 +121,22 @@ def _when(said: str, value: Any) -> bool:
     return len(times) == 2 and all(abs(t - v) <= WITHIN_S for t, v in zip(times, value, strict=True))
 
 
+def _at(said: str, value: Any) -> bool:
+    times = [float(time) for time in _TIME.findall(said)]
+    return len(times) == 1 and abs(times[0] - value) <= WITHIN_S
+
+
+def _which(said: str, value: Any) -> bool:
+    """Whether one clip is named, and the right one."""
+    return {word.lower() for word in _CLIP.findall(said)} == {ORDINALS[value]}
+
+
 def _tempo(said: str, value: Any) -> bool:
     told = number_in(said)
     return told is not None and abs(told - value) <= WITHIN_TEMPO * value
 
 
-_BY_VALUE: Mapping[str, Callable[[str, Any], bool]] = {"when": _when, "music_tempo_bpm": _tempo}
+_BY_VALUE: Mapping[str, Callable[[str, Any], bool]] = {
+    "when": _when, "starts": _at, "ends": _at, "again": _at, "music_tempo_bpm": _tempo,
+    **dict.fromkeys(CLIP_CHOICES, _which),
+}  # fmt: skip

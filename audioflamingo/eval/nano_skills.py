@@ -22,7 +22,7 @@ from audioflamingo.api import AudioFlamingo
 from audioflamingo.eval.metrics import Measured, accuracy
 from audioflamingo.eval.nano_items import Instead, Posed, is_right, job_of, posed, says_nothing_recognisable, with_sound
 from audioflamingo.prompt import THINK_SUFFIX
-from audioflamingo.world.skills import chat, long, music, sounds, speech, whole
+from audioflamingo.world.skills import by_example, chat, long, music, several, sounds, speech, times, whole
 from audioflamingo.world.skills.base import Job, Made, Turn
 from audioflamingo.world.timeline import World
 
@@ -84,6 +84,8 @@ def rows() -> Iterator[Row]:
     """All rows, in order."""
     yield from _both("counting 1 to 6", sounds.counting, 0.90, choose=_is_small_count)
     yield from _both("order of four sounds", sounds.temporal_order, 0.95)
+    for rule in ("when", "starts", "again", "at"):
+        yield Row(f"times in a short scene: {rule}", _timed, choose=partial(_has_rule, rule), goal=0.90, share=0.5)
     yield from _both("kinds of sound counted", sounds.counting, 0.90, choose=lambda turn: turn.rule == "num_kinds")
     yield from _both("louder, longer, approaching", sounds.temporal_attributes, 0.90)
     yield from _music()
@@ -95,6 +97,7 @@ def rows() -> Iterator[Row]:
     yield from _both("what nobody says is said to be so", speech.unanswerable, 0.90)
     yield from _long()
     yield from _chats()
+    yield from _at_once()
     yield from _thoughts()
     yield from _other_words()
     yield from _controls()
@@ -123,6 +126,13 @@ def _long() -> Iterator[Row]:
             yield Row(f"needle in {word}: {told}", long.grounding, _known(**settings), choose, goal, share=share)
 
 
+def _timed(job: Job) -> Made:
+    """All questions of time about a scene of four sounds or one that is counted, each a dialogue of its own."""
+    make = sounds.temporal_order if job.plan.random() < 0.5 else sounds.counting
+    clips = make(job).clips
+    return Made(clips, tuple((turn,) for turn in times.time_turns(clips[0], job)))
+
+
 def _has_rule(rule: str, turn: Turn) -> bool:
     return turn.rule == rule
 
@@ -131,6 +141,23 @@ def _chats() -> Iterator[Row]:
     yield Row("chat: a later turn refers back", chat.chat, choose=_refers_back, goal=0.90)
     yield Row("chat: the second clip and later ones", chat.chat, goal=0.90,
               choose=lambda turn: turn.rule == "heard" and turn.clip > 0)  # fmt: skip
+
+
+def _at_once() -> Iterator[Row]:
+    """Several clips that come with one question."""
+    forms = {
+        "which has a sound": "which_has", "in which a woman or a man speaks": "which_voice",
+        "which is louder": "louder", "which lasts longer": "longer", "which has the faster music": "faster",
+        "the same sound or not": "same_kind", "the same speaker or not": "same_speaker",
+        "what is in the k-th": "in_nth", "what is said in the k-th": "said_in", "how often in all": "count_all",
+        "each of them": "each", "what is common": "common", "the odd one": "odd",
+    }  # fmt: skip
+    for told, form in forms.items():
+        yield Row(f"several clips at once: {told}", partial(several.about, name=form), goal=0.90, share=0.5)
+    yield Row("several clips at once: all forms, in other words", several.several_clips,
+              _known(phrasings="held_out"))  # fmt: skip
+    yield Row("several clips at once: a label by examples", by_example.by_example, goal=0.90,
+              choose=lambda turn: not turn.given)  # fmt: skip
 
 
 def _thoughts() -> Iterator[Row]:

@@ -56,11 +56,19 @@ class PlainTokenizer:
 
 @dataclass(frozen=True)
 class Ask:
-    """One turn: a question, its answer, and the clip that it brings, if any."""
+    """One turn.
+
+    Attributes:
+        question: what is asked.
+        answer: what is right.
+        clips: indices of the clips that come with it, in order.
+        is_given: whether the answer is an example of the user's, which is not learnt.
+    """
 
     question: str
     answer: str
-    clip: int | None = None
+    clips: tuple[int, ...] = ()
+    is_given: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,19 +129,21 @@ def conversation(asks: Sequence[Ask], num_tokens: Sequence[int], tokenizer: Enco
     """A conversation as the model reads it.
 
     Args:
-        asks: its turns; those that bring a clip bring them in order.
+        asks: its turns; together they bring every clip once, in order. Several clips of a turn stand side by side
+            before its question, as `audioflamingo.prompt` writes them.
         num_tokens: audio tokens of each clip.
         tokenizer: encodes texts, special tokens among them.
     """
+    brought = [clip for ask in asks for clip in ask.clips]
+    assert brought == list(range(len(num_tokens))), f"clips {brought} of {len(num_tokens)}"
     parts: list[tuple[list[int], int]] = [(tokenizer.encode(SYSTEM), 0)]
     (placeholder,) = tokenizer.encode(PLACEHOLDER)
     line = tokenizer.encode("\n")
     for place, ask in enumerate(asks):
         parts.append((tokenizer.encode(USER), 0))
-        if ask.clip is not None:
-            parts.append(([placeholder] * num_tokens[ask.clip], 0))
+        parts += [([placeholder] * num_tokens[clip], 0) for clip in ask.clips]
         parts.append((tokenizer.encode(f"{ask.question}{END}\n{ASSISTANT}"), 0))
-        parts += _answer(ask.answer, tokenizer)
+        parts += [(tokenizer.encode(ask.answer + END), 0)] if ask.is_given else _answer(ask.answer, tokenizer)
         if place + 1 < len(asks):
             parts.append((line, 0))
     ids = np.concatenate([np.array(part, np.uint16) for part, _ in parts])

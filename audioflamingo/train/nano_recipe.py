@@ -12,6 +12,7 @@ from audioflamingo.train.nano_plan import Shape
 from audioflamingo.train.nano_step import Weights
 
 LONG_TOKENS = 16_384
+SMALL_WARM_UP_STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,5 @@ def shrunk(recipe: NanoRecipe, model: ModelConfig, seconds: float) -> NanoRecipe
     """The same recipe for a small model and small steps: what runs on a CPU."""
     tokens = round(40 * seconds) + 512
     short = Shape(round(50 * seconds) // 2 * 2, tokens, 48, 96, tokens, 8_192, longest_tokens=min(1_280, tokens))
-    return replace(recipe, model=model, short=short, long=short, long_share=0.0)
+    warm_up = min(recipe.warm_up_steps, SMALL_WARM_UP_STEPS)
+    return replace(recipe, model=model, short=short, long=short, long_share=0.0, warm_up_steps=warm_up)

@@ -36,10 +36,13 @@ from audioflamingo.world import tasks
 from audioflamingo.world.rooms import noise_bed
 from audioflamingo.world.scenes import Dice, Scene, Source
 from audioflamingo.world.skills import SKILLS, make
+from audioflamingo.world.skills.across import every_across
 from audioflamingo.world.skills.base import CHOOSE, EVENT_KINDS, LETTERS, Job, Made, Turn, label
 from audioflamingo.world.skills.every import every_turn
+from audioflamingo.world.skills.think import STEPS, reasoned
+from audioflamingo.world.skills.times import time_turns
 from audioflamingo.world.text import normalise
-from audioflamingo.world.timeline import Split, Timeline, World
+from audioflamingo.world.timeline import Heard, Split, Timeline, World
 
 ITEMS_PER_SHARD = 96
 MOST_TOKENS = 16_000
@@ -48,6 +51,10 @@ FEWEST_TURNS, MOST_TURNS = 3, 8
 OWN_WEIGHT, OWN_SHARE = 0.5, 0.6  # of a skill's own question: asked alone, against all else; among other turns
 NUM_ROUNDS = 3  # of asking everything, each time in other words and about other things
 LOOKUP_SHARE = 0.5
+# Conversations of nothing but times, beside what else weighs 1.5 in a skill's item: many in short scenes.
+SHORT_S, SHORT_TIMES, LONG_TIMES, NUM_TIMES = 30.0, 0.5, 0.25, 2
+AT_ONCE_SHARE = 0.7  # of the conversations about several clips: all come with the first question
+COMPARABLE = ("several_clips", "by_example")  # tasks whose clips have levels and voices that can be compared
 # How often each is drawn, in parts of all scenes. Transcripts are the hardest, so they are most of the seconds.
 PLAIN_SHARES: dict[str, float] = {
     "speech": 42.0, "speech_long": 6.0, "speech_over_sound": 5.0, "one_sound": 7.0, "two_sounds": 5.0, "empty": 2.0,
@@ -58,6 +65,7 @@ SKILL_SHARES: dict[str, float] = {
     "speaker_attributes": 7.0, "contextual_sound": 1.0, "contextual_speech": 1.2, "information_extraction": 2.0,
     "general": 1.2, "sound_reasoning": 1.2, "music_knowledge": 3.6, "music_reasoning": 4.6, "speech_in_sound": 1.0,
     "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 2.4,
+    "several_clips": 6.0, "by_example": 0.8,
     "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.30, "long_order": 0.12,
     "grounding": 0.55, "summary": 0.10, "topic_relation": 0.08, "causal": 0.10, "response": 0.10,
     "emotion_flip": 0.25,
@@ -121,7 +129,7 @@ def _scene_item(scene: Scene, rng: random.Random, tokenizer: Encodes) -> Item:
     """A scene with single questions by their weights, and conversations of several."""
     questions = tasks.questions(scene, rng)
     hearing = Hearing(scene.samples, spans_of_scene(scene), scene.transcript or "")
-    single = [([Ask(one.text, one.answer, 0)], one.weight) for one in questions]
+    single = [([Ask(one.text, one.answer, (0,))], one.weight) for one in questions]
     weights = [one.weight for one in questions]
     several = []
     for _ in range(2):
@@ -130,11 +138,32 @@ def _scene_item(scene: Scene, rng: random.Random, tokenizer: Encodes) -> Item:
         if len(chosen) > 1:
             several.append(_asks(chosen))
     total = sum(weights)
-    return _item([hearing], [*single, *((one, 0.2 * total) for one in several)], tokenizer, rng)
+    world = World("train", phrasings="train")
+    times = _times(_timeline_of(scene), Job(world, Dice.of(0), rng, rng))
+    found = [*single, *((one, 0.2 * total) for one in several), *((one, weight * total) for one, weight in times)]
+    return _item([hearing], found, tokenizer, rng)
+
+
+def _timeline_of(scene: Scene) -> Timeline:
+    """A scene in the terms of the skills: what is heard when, and the sex of who speaks."""
+    events = [Heard(e.kind, e.start_s, e.end_s, voice={"sex": e.sex} if e.sex else None) for e in scene.events]
+    return Timeline(scene.samples, tuple(events))
+
+
+def _times(timeline: Timeline, job: Job) -> list[tuple[list[Ask], float]]:
+    """Conversations of nothing but times, as shares of the weight of all else; none where only voices are heard."""
+    found = []
+    share = SHORT_TIMES if timeline.duration_s < SHORT_S else LONG_TIMES
+    for _ in range(NUM_TIMES if any(event.kind not in ("speech", "music") for event in timeline.front) else 0):
+        turns = time_turns(timeline, job)
+        turns = job.asking.sample(turns, min(len(turns), job.asking.randint(1, MOST_TURNS)))
+        found.append(([Ask(turn.question, turn.answer, () if place else (0,)) for place, turn in enumerate(turns)],
+                      share / NUM_TIMES))  # fmt: skip
+    return found
 
 
 def _asks(questions: Sequence[tasks.Question]) -> list[Ask]:
-    return [Ask(one.text, one.answer, None if place else 0) for place, one in enumerate(questions)]
+    return [Ask(one.text, one.answer, () if place else (0,)) for place, one in enumerate(questions)]
 
 
 def _text_item(rng: random.Random, tokenizer: Encodes) -> Item:
@@ -159,16 +188,47 @@ def _skill_item(name: str, world: World, seed: tuple[int, ...], rng: random.Rand
         return _silenced(made, rng, tokenizer)
     hearings = [_hearing(clip) for clip in made.clips]
     own = [([_ask_of(turn) for turn in turns], OWN_WEIGHT / len(made.dialogues)) for turns in made.dialogues]
-    if len(made.clips) > 1:
-        return _item(hearings, own, tokenizer, rng)
     job = Job(world, Dice.of(*seed), rng, rng)
+    times: list[tuple[list[Ask], float]] = []
     if name == "think":
-        return _item(hearings, own, tokenizer, rng)
-    conversations = [
-        *own,
-        *((one, 1.0 / NUM_CONVERSATIONS) for one in _conversations(made, _asked(made, job), rng)),
-    ]
-    return _item(hearings, conversations, tokenizer, rng)
+        more = _thoughts(made.clips[0], job)
+    elif len(made.clips) > 1:
+        more = [_across(made.clips, job, comparable=name in COMPARABLE) for _ in range(NUM_CONVERSATIONS)]
+    else:
+        more, times = _conversations(made, _asked(made, job), rng), _times(made.clips[0], job)
+    return _item(hearings, [*own, *((one, 1.0 / NUM_CONVERSATIONS) for one in more), *times], tokenizer, rng)
+
+
+def _thoughts(clip: Timeline, job: Job) -> list[list[Ask]]:
+    """Other questions about a clip whose answers are worked out in thoughts, each in a conversation of its own."""
+    turns = [turn for turn in every_turn(clip, job) if turn.rule in STEPS]
+    turns = job.asking.sample(turns, min(len(turns), NUM_CONVERSATIONS))
+    return [[Ask(turn.question, turn.answer)] for turn in (reasoned(turn, clip) for turn in turns)]
+
+
+def _across(clips: Sequence[Timeline], job: Job, *, comparable: bool) -> list[Ask]:
+    """Turns about several clips that come all at once, or in groups with questions between them."""
+    rng = job.asking
+    asks: list[Ask] = []
+    seen: set[tuple[str, str, int]] = set()
+    num_before = 0
+    for num in _arrivals(len(clips), rng):
+        turns = every_across(clips[:num], job, comparable=comparable) if num > 1 else every_turn(clips[0], job)
+        wanted = rng.randint(1, MOST_TURNS - 2) if num == len(clips) else rng.randint(1, 2)
+        for turn in rng.sample(turns, len(turns)):
+            key = (turn.rule, repr(turn.about), turn.clip)
+            if wanted and key not in seen:
+                seen.add(key)
+                asks.append(Ask(turn.question, turn.answer, tuple(range(num_before, num))))
+                num_before, wanted = num, wanted - 1
+    return asks
+
+
+def _arrivals(num: int, rng: random.Random) -> list[int]:
+    """How many clips there are after each turn that brings some."""
+    if rng.random() < AT_ONCE_SHARE:
+        return [num]
+    return [*sorted(rng.sample(range(1, num), rng.randint(1, min(num - 1, 3)))), num]
 
 
 def _asked(made: Made, job: Job) -> list[Turn]:
@@ -188,7 +248,7 @@ def _conversations(made: Made, more: Sequence[Turn], rng: random.Random) -> list
             turns.insert(rng.randint(0, len(turns)), rng.choice(own))
         # What is asked twice is read off the text; what is asked of too much leaves no room for others.
         turns = list({(turn.rule, repr(turn.about)): turn for turn in turns}.values())[:MOST_TURNS]
-        found.append([Ask(turn.question, turn.answer, None if place else 0) for place, turn in enumerate(turns)])
+        found.append([Ask(turn.question, turn.answer, () if place else (0,)) for place, turn in enumerate(turns)])
     return found
 
 
@@ -199,7 +259,7 @@ def _silenced(made: Made, rng: random.Random, tokenizer: Encodes) -> Item:
     noise = noise_bed(min(len(clip.samples), 160_000), numeric)
     level = 10.0 ** rng.uniform(-1.5, -0.3) / (float(np.abs(noise).max()) + 1e-9)
     turns = [turn for dialogue in made.dialogues for turn in dialogue]
-    asks = [([Ask(turn.question, NOISE_ANSWER, 0)], 1.0) for turn in turns]
+    asks = [([Ask(turn.question, NOISE_ANSWER, (0,))], 1.0) for turn in turns]
     return _item([Hearing(noise * np.float32(level), [], "")], asks, tokenizer, rng)
 
 
@@ -209,7 +269,7 @@ def _hearing(clip: Timeline) -> Hearing:
 
 
 def _ask_of(turn: Turn) -> Ask:
-    return Ask(turn.question, turn.answer, turn.clip if turn.new_clip else None)
+    return Ask(turn.question, turn.answer, turn.brings, turn.given)
 
 
 def _item(
@@ -221,9 +281,9 @@ def _item(
     sequences: list[Conversation] = []
     weights: list[float] = []
     for asks, weight in conversations:
-        if hearings and all(ask.clip is None for ask in asks):
-            asks = [replace(asks[0], clip=0), *asks[1:]]
-        asks = [replace(ask, question=reworded(ask.question, rng)) for ask in asks]
+        if len(hearings) == 1:
+            asks = [replace(asks[0], clips=(0,)), *asks[1:]]
+        asks = [replace(ask, question=reworded(ask.question, rng, len(ask.clips))) for ask in asks]
         made = conversation(asks, num_tokens, tokenizer)
         if len(made.ids) <= MOST_TOKENS:
             sequences.append(made)

@@ -12,14 +12,21 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from audioflamingo.world import sounds
+from audioflamingo.world.check_clips import (
+    CLIP_CHOICES,
+    CLIP_COUNTS,
+    CLIP_RULES,
+    CLIP_YES_NO,
+    NTH,
+    example_label,
+)
 from audioflamingo.world.check_music import MUSIC_RULES, music_words
+from audioflamingo.world.check_thoughts import wrong_thoughts
 from audioflamingo.world.skills.sounds import PLACES
 
 Truth = Mapping[str, Any]
-Rule = Callable[[Sequence[Truth], Mapping[str, Any]], Any]
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-NTH = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 GROUPS = {
     "animals": "an animal", "alarms": "a signal or an alarm", "impacts": "an impact or a blow", "people": "a person",
     "vehicles": "a vehicle", "machines": "a machine", "instruments": "a musical instrument",
@@ -52,9 +59,7 @@ def check_turn(truths: Sequence[Truth], turn: Mapping[str, Any]) -> list[str]:
         problems += _check_options(told, answer, turn)
     elif told.lower() not in _SPEAKER.sub("speaking", answer.lower()):
         problems.append(f"{rule}: the answer {answer!r} does not say {told!r}")
-    if not _same_thoughts(truths, turn):
-        problems.append(f"{rule}: a thought names a time at which that is not heard")
-    return problems
+    return [*problems, *wrong_thoughts(truths[turn["clip"]], turn)]
 
 
 def _value(truths: Sequence[Truth], turn: Mapping[str, Any]) -> Any:
@@ -63,6 +68,8 @@ def _value(truths: Sequence[Truth], turn: Mapping[str, Any]) -> Any:
         return MUSIC_RULES[rule](next(e["piece"] for e in truths[clip]["events"] if "piece" in e))
     if rule in CLIP_RULES:
         return CLIP_RULES[rule](truths, turn["about"])
+    if rule == "by_example":
+        return example_label(truths, turn["about"], clip)
     return RULES[rule](truths[clip]["events"], turn["about"])
 
 
@@ -81,13 +88,6 @@ def _plain(value: Any) -> Any:
 
 
 _SPEAKER = re.compile(r"a (?:wo)?man speaking")
-_EVIDENCE = re.compile(r"^\[(\d+\.\d)s - (\d+\.\d)s\]", re.MULTILINE)
-
-
-def _same_thoughts(truths: Sequence[Truth], turn: Mapping[str, Any]) -> bool:
-    """Whether every stretch of time that the thoughts name is one of the timeline's."""
-    spans = {(f"{e['start_s']:.1f}", f"{e['end_s']:.1f}") for e in truths[turn["clip"]]["events"]}
-    return all(span in spans for span in _EVIDENCE.findall(str(turn["answer"])))
 
 
 def _fore(events: Sequence[Truth]) -> list[Truth]:
@@ -161,6 +161,19 @@ def _at(events: Sequence[Truth], about: Truth) -> str:
 def _when(events: Sequence[Truth], about: Truth) -> list[float]:
     spans = [(e["start_s"], e["end_s"]) for e in events if e["kind"] == about["kind"]]
     return [round(spans[0][0], 1), round(spans[0][1], 1)] if len(spans) == 1 else []
+
+
+def _edge(name: str) -> Callable[[Sequence[Truth], Truth], Any]:
+    """Where the only sound of a kind begins or ends."""
+
+    def rule(events: Sequence[Truth], about: Truth) -> Any:
+        return _only([round(e[name], 1) for e in _fore(events) if e["kind"] == about["kind"]])
+
+    return rule
+
+
+def _again(events: Sequence[Truth], about: Truth) -> float:
+    return float(round([e["start_s"] for e in _fore(events) if e["kind"] == about["kind"]][about["nth"]], 1))
 
 
 def _topics(events: Sequence[Truth], about: Truth) -> list[str]:
@@ -238,6 +251,9 @@ RULES: dict[str, Callable[[Sequence[Truth], Truth], Any]] = {
     "after_topic": _after_topic,
     "at": _at,
     "when": _when,
+    "starts": _edge("start_s"),
+    "ends": _edge("end_s"),
+    "again": _again,
     "topics": _topics,
     "same_topic": lambda events, about: len({event["says"]["topic"] for event in _speech(events)}) == 1,
     "summary": _summary,
@@ -250,19 +266,10 @@ RULES: dict[str, Callable[[Sequence[Truth], Truth], Any]] = {
 }
 
 
-def _longer_clip(truths: Sequence[Truth], about: Mapping[str, Any]) -> int:
-    return int(max(about["clips"], key=lambda clip: float(truths[clip]["duration_s"])))
-
-
-CLIP_RULES: dict[str, Rule] = {
-    "which_clip": lambda truths, about: _only(
-        [i for i, t in enumerate(truths[: about["so_far"]]) if any(e["kind"] == about["kind"] for e in t["events"])]
-    ),
-    "longer_clip": _longer_clip,
-    "num_clips": lambda truths, about: len(truths[: about["so_far"]]),
-}
-_KIND_RULES = {"nth", "after", "before", "earlier", "longest", "loudest", "background", "after_topic", "at"}
-_COUNT_RULES = {"count", "num_kinds", "num_voices", "num_sentences", "num_clips"}
+_KIND_RULES = {
+    "nth", "after", "before", "earlier", "longest", "loudest", "background", "after_topic", "at", "common", "only_in",
+}  # fmt: skip
+_COUNT_RULES = {"count", "num_kinds", "num_voices", "num_sentences", *CLIP_COUNTS}
 
 
 def _label(kind: str) -> str:
@@ -294,8 +301,10 @@ def _told(rule: str, value: Any) -> str:
         return music_words(rule, value)
     if rule in _COUNT_RULES:
         return WORDS[value]
-    if rule in ("present", "same_topic", "same_voice"):
+    if rule in ("present", "same_topic", "same_voice", *CLIP_YES_NO):
         return "yes" if value else "no"
+    if rule in CLIP_CHOICES:
+        return f"the {NTH[value]} clip" if isinstance(value, int) else str(value)
     if rule in _KIND_RULES:
         return _label(value)
     if rule in TELLERS:
@@ -325,12 +334,14 @@ TELLERS: dict[str, Callable[[Any], str]] = {
     "sex": lambda value: "a woman" if value == "female" else "a man",
     "mood_change": lambda value: f"from {value[0]} to {value[1]}",
     "when": lambda value: f"from {value[0]:.1f} s to {value[1]:.1f} s",
+    "starts": lambda value: f"at {value:.1f} s",
+    "ends": lambda value: f"at {value:.1f} s",
+    "again": lambda value: f"at {value:.1f} s",
     "topics": lambda value: ", then ".join(value),
     "heard": _heard_told,
     "summary": _summary_told,
     "cause": lambda value: f"because {value}",
     "word_times": lambda value: " ".join(f"[{start_s:.2f}] {word}" for word, start_s in value),
     "dialogue": lambda value: "\n".join(f"Speaker {number}: {text}" for number, text in value),
-    "which_clip": lambda value: f"the {NTH[value]} clip",
-    "longer_clip": lambda value: f"The {NTH[value]} clip",
+    "each": lambda value: " ".join(f"{NTH[at]} clip: {_heard_told(kinds)}." for at, kinds in enumerate(value)),
 }

@@ -16,6 +16,7 @@ import numpy as np
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.world.export import Order, write_audio, written
 from audioflamingo.world.skills import SKILLS, Made, make
+from audioflamingo.world.skills.chat import tagged
 from audioflamingo.world.timeline import Heard, Timeline
 
 STFT_WINDOW, HOP = 512, 160
@@ -108,7 +109,9 @@ def _section(made: Made, name: str, folder: Path, plt: Any) -> str:
             f'<audio controls preload="none" src="{path}.flac"></audio>{_truth(clip)}'
         )
     for turns in made.dialogues:
-        lines = "".join(f"<dt>{escape(turn.question)}</dt><dd>{escape(turn.answer)}</dd>" for turn in turns)
+        asked = tagged(turns) if len(made.clips) > 1 else [turn.question for turn in turns]
+        pairs = zip(asked, turns, strict=True)
+        lines = "".join(f"<dt>{escape(text)}</dt><dd>{escape(turn.answer)}</dd>" for text, turn in pairs)
         parts.append(f"<dl>{lines}</dl>")
     return f"<section>{''.join(parts)}</section>"
 

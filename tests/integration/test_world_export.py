@@ -17,7 +17,7 @@ from audioflamingo.world.export import SCENES_PER_SHARD, ExportError, Order, exp
 from audioflamingo.world.timeline import World
 
 pytestmark = pytest.mark.skipif(not shutil.which("espeak-ng") or not shutil.which("flite"), reason="no speech engines")
-ORDER = Order(("information_extraction", "counting", "chat", "music_knowledge"), 0.05, 5)
+ORDER = Order(("information_extraction", "counting", "chat", "several_clips", "by_example", "music_knowledge"), 0.05, 5)
 
 
 def hashes(folder):

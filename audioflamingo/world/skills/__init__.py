@@ -10,7 +10,7 @@ import random
 
 from audioflamingo.errors import OptionError
 from audioflamingo.world.scenes import Dice
-from audioflamingo.world.skills import chat, long, music, sounds, speech, think, whole
+from audioflamingo.world.skills import by_example, chat, long, music, several, sounds, speech, think, whole
 from audioflamingo.world.skills.base import Job, Made, Skill, Turn
 from audioflamingo.world.text import stable_hash
 from audioflamingo.world.timeline import World
@@ -45,6 +45,8 @@ _ALL = (
     Skill("response", "LongAudio", "what is answered to a question", long.response_qa, is_long=True),
     Skill("think", "AF-Think", "evidence with times, then the answer", think.think),
     Skill("chat", "AF-Chat", "dialogues over several clips", chat.chat, paired=False),
+    Skill("several_clips", "AF-Chat", "which of several clips, compare, what is in one", several.several_clips),
+    Skill("by_example", "AF-Chat", "labels learnt from examples", by_example.by_example),
     Skill("caption", "caption", "everything in a sentence", whole.caption, paired=False),
     Skill("transcript", "transcript", "words, and their times", whole.transcript, paired=False),
     Skill("dialogue_transcript", "transcript", "who says what", whole.dialogue_transcript, paired=False),

@@ -51,7 +51,9 @@ class Turn:
         value: the truth itself, a JSON value.
         options: of a multiple choice; empty for open questions.
         clip: index of the clip that the question is about.
-        new_clip: whether this turn brings that clip.
+        brings: indices of the clips that come with this turn, in order; where a scene is one clip, its first turn
+            brings it and this is left empty.
+        given: whether the answer is an example of the user's, which nobody could know.
     """
 
     question: str
@@ -61,7 +63,8 @@ class Turn:
     value: Any
     options: tuple[str, ...] = ()
     clip: int = 0
-    new_clip: bool = False
+    brings: tuple[int, ...] = ()
+    given: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,11 @@ class Job:
     def test(self) -> bool:
         """Whether statements come from the test side."""
         return self.world.split != "train"
+
+    @property
+    def has_both_sexes(self) -> bool:
+        """Whether the engines have voices of women and of men."""
+        return len({voice.sex for voice in draw_cast(random.Random(0), self.world.engines, ("female", "male"))}) == 2
 
     def stage(self) -> Stage:
         """An empty stage."""

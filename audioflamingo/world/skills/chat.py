@@ -108,7 +108,7 @@ def chat(job: Job) -> Made:
     after = sorted(job.plan.randint(1, num_clips - 1) for _ in range(num_back))
     for index, clip in enumerate(clips):
         value = [event.kind for event in clip.front]
-        turns.append(Turn(job.phrasing.of(WHAT), _named(clip), "heard", {}, value, clip=index, new_clip=True))
+        turns.append(Turn(job.phrasing.of(WHAT), _named(clip), "heard", {}, value, clip=index, brings=(index,)))
         turns += [_back(job, clips[: index + 1]) for place in after if place == index]
     return Made(tuple(clips), (tuple(turns),))
 
@@ -177,5 +177,5 @@ def _how_many(job: Job, clips: list[Timeline]) -> Turn:
 
 
 def tagged(turns: tuple[Turn, ...]) -> list[str]:
-    """The questions with `<sound-k>` where a turn brings the k-th clip."""
-    return [f"<sound-{turn.clip + 1}>\n{turn.question}" if turn.new_clip else turn.question for turn in turns]
+    """The questions with `<sound-k>` for each clip that a turn brings, the k-th of the scene, each on its line."""
+    return ["\n".join([*(f"<sound-{clip + 1}>" for clip in turn.brings), turn.question]) for turn in turns]

@@ -12,7 +12,7 @@ from audioflamingo.world.cast import MOODS
 from audioflamingo.world.check_music import MUSIC_RULES
 from audioflamingo.world.patterns import PATTERNS
 from audioflamingo.world.said import WORDS, question_about
-from audioflamingo.world.skills import long, music, sounds, whole
+from audioflamingo.world.skills import music, sounds, times, whole
 from audioflamingo.world.skills.base import (
     EVENT_KINDS,
     ORDINALS,
@@ -23,7 +23,6 @@ from audioflamingo.world.skills.base import (
     label,
     number_word,
     person,
-    seconds,
     sentence,
     yes_no,
 )
@@ -145,13 +144,10 @@ def _absent(timeline: Timeline, job: Job) -> str | None:
 
 
 def _times(timeline: Timeline, job: Job) -> Iterator[Turn]:
-    for event in job.asking.sample(_unique(timeline), min(2, len(_unique(timeline)))):
-        yield long.when_turn(job, event)
-        at_s = round((event.start_s + event.end_s) / 2, 1)
-        near = [e for e in timeline.front if e.start_s - 0.1 <= at_s <= e.end_s + 0.1]
-        if near == [event]:
-            question = job.phrasing.of(long.AT_TIME, t=seconds(at_s))
-            yield Turn(question, sentence(label(event.kind)), "at", {"time_s": at_s}, event.kind)
+    """Some of all questions of time; `times.time_turns` gives them all."""
+    if any(event.kind not in ("speech", "music") for event in timeline.front):
+        found = times.time_turns(timeline, job)
+        yield from job.asking.sample(found, min(4, len(found)))
 
 
 def _behind(timeline: Timeline, job: Job) -> Iterator[Turn]:

@@ -84,7 +84,8 @@ def twin(job: Job) -> tuple[Statement, str, str]:
 
 def speaker_attributes(job: Job) -> Made:
     """Sex, pace, pitch, same or not, number of voices or of sentences."""
-    return ATTRIBUTES[job.plan.choice(sorted(ATTRIBUTES))](job)
+    names = sorted(name for name in ATTRIBUTES if name != "sex" or job.has_both_sexes)
+    return ATTRIBUTES[job.plan.choice(names)](job)
 
 
 def _sex(job: Job) -> Made:

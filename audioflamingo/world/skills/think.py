@@ -1,8 +1,12 @@
-"""Reasoning that lists evidence with times and then answers (AF-Think), from the timeline instead of from a model."""
+"""Reasoning that lists evidence with times and then answers (AF-Think), from the timeline instead of from a model.
+
+The last line works the answer out step by step, so that a small decoder only ever copies, counts on by one, or holds
+two things against each other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from audioflamingo.world.skills import sounds, speech
@@ -10,6 +14,8 @@ from audioflamingo.world.skills.base import Job, Made, Turn, label, number_word,
 from audioflamingo.world.timeline import Heard, Timeline
 
 OPEN, CLOSE = "<think>", "</think>"
+LEVELS = (("loud", -2.0), ("rather loud", -7.0), ("rather soft", -13.0), ("soft", -1_000.0))
+"""Words for levels in dB below the loudest, each from its own down to the next."""
 BASES: tuple[Callable[[Job], Made], ...] = (
     sounds.counting,
     sounds.temporal_order,
@@ -25,11 +31,12 @@ BASES: tuple[Callable[[Job], Made], ...] = (
 def think(job: Job) -> Made:
     """A question of another skill, answered after its evidence."""
     made = job.plan.choice(BASES)(job)
-    dialogues = tuple(tuple(_reasoned(turn, made.clips[turn.clip]) for turn in turns) for turns in made.dialogues)
+    dialogues = tuple(tuple(reasoned(turn, made.clips[turn.clip]) for turn in turns) for turns in made.dialogues)
     return Made(made.clips, dialogues)
 
 
-def _reasoned(turn: Turn, timeline: Timeline) -> Turn:
+def reasoned(turn: Turn, timeline: Timeline) -> Turn:
+    """The turn with the request to think and its thoughts; its rule is a key of `STEPS`."""
     from audioflamingo.prompt.phrases import THINK_SUFFIX  # here, because it brings torch, which no other task needs
 
     thoughts = "\n".join([*evidence(timeline), conclusion(turn, timeline)])
@@ -56,16 +63,112 @@ def _told(event: Heard) -> str:
 
 
 def conclusion(turn: Turn, timeline: Timeline) -> str:
-    """What the evidence amounts to for this question."""
-    if turn.rule == "count":
-        num = sum(event.kind == turn.about["kind"] for event in timeline.front)
-        return f"{number_word(num).capitalize()} of these are {label(turn.about['kind'])}."
-    if turn.rule in ("nth", "after", "before", "earlier"):
-        kinds = [label(event.kind) for event in timeline.front]
-        return f"In order: {', '.join(kinds)}."
-    if turn.rule in ("longest", "loudest", "trend"):
-        return "Comparing them shows it."
-    if turn.rule == "present":
-        heard = "is" if turn.value else "is not"
-        return f"{label(turn.about['kind']).capitalize()} {heard} among them."
-    return "That tells the answer."
+    """What the evidence amounts to for this question, in steps of which each can be read off the ones before."""
+    return STEPS[turn.rule](turn, timeline)
+
+
+def _numbered(events: Sequence[Heard]) -> str:
+    """Such as "a dog barking (1), a bell ringing (2)"."""
+    return ", ".join(f"{label(event.kind)} ({number})" for number, event in enumerate(events, 1))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _count(turn: Turn, timeline: Timeline) -> str:
+    """Every time with its running number: "A dog barking at 0.5s (1), at 2.1s (2): two."."""
+    kind = turn.about["kind"]
+    starts = [event.start_s for event in timeline.front if event.kind == kind]
+    if not starts:
+        return f"{_capital(label(kind))} is not among them: zero."
+    times = ", ".join(f"at {start_s:.1f}s ({number})" for number, start_s in enumerate(starts, 1))
+    return f"{_capital(label(kind))} {times}: {number_word(len(starts))}."
+
+
+def _num_kinds(turn: Turn, timeline: Timeline) -> str:
+    """Each kind where it comes first, with its running number."""
+    new = list({event.kind: event for event in reversed(timeline.events)}.values())[::-1]
+    return f"{_capital(_numbered(sorted(new, key=lambda event: event.start_s)))}: {number_word(len(new))}."
+
+
+def _nth(turn: Turn, timeline: Timeline) -> str:
+    place = int(turn.about["nth"])
+    told = label(timeline.front[place].kind)
+    return f"{_capital(_numbered(timeline.front))}: number {number_word(place + 1)} is {told}."
+
+
+def _beside(turn: Turn, timeline: Timeline) -> str:
+    """Numbers all, finds the number of the one that is named, and goes a step."""
+    events, named = timeline.front, turn.about["kind"]
+    place = next(at for at, event in enumerate(events) if event.kind == named)
+    other = place + (1 if turn.rule == "after" else -1)
+    found = f"{label(named)} is number {number_word(place + 1)}, {turn.rule} it is number {number_word(other + 1)}"
+    return f"{_capital(_numbered(events))}: {found}, {label(events[other].kind)}."
+
+
+def _earlier(turn: Turn, timeline: Timeline) -> str:
+    both = [next(event for event in timeline.front if event.kind == kind) for kind in turn.about["kinds"]]
+    starts = ", ".join(f"{label(event.kind)} is at {event.start_s:.1f}s" for event in both)
+    return f"{_capital(starts)}: {label(turn.value)} is earlier."
+
+
+def tenths(event: Heard) -> float:
+    """How long it lasts, from the times as the evidence gives them."""
+    return round(round(event.end_s, 1) - round(event.start_s, 1), 1)
+
+
+def _longest(turn: Turn, timeline: Timeline) -> str:
+    both = [next(event for event in timeline.front if event.kind == kind) for kind in turn.about["kinds"]]
+    told = ", ".join(f"{label(event.kind)} is {tenths(event):.1f} long" for event in both)
+    return f"{_capital(told)}: {label(turn.value)} is longer."
+
+
+def _loudest(turn: Turn, timeline: Timeline) -> str:
+    told = ", ".join(f"{label(kind)} is {'loud' if kind == turn.value else 'soft'}" for kind in turn.about["kinds"])
+    return f"{_capital(told)}: {label(turn.value)} is louder."
+
+
+def level_word(below_db: float) -> str:
+    """How loud something is beside the loudest of its kind."""
+    return next(word for word, least_db in LEVELS if below_db >= least_db)
+
+
+def _trend(turn: Turn, timeline: Timeline) -> str:
+    """The level at each time, in words, from the first to the last."""
+    events = [event for event in timeline.front if event.kind == turn.about["kind"]]
+    top_db = max(event.level_db for event in events)
+    told = ", ".join(f"at {event.start_s:.1f}s {level_word(event.level_db - top_db)}" for event in events)
+    return f"{_capital(label(turn.about['kind']))} {told}: it gets {turn.value}."
+
+
+def _present(turn: Turn, timeline: Timeline) -> str:
+    kind = turn.about["kind"]
+    starts = [event.start_s for event in timeline.events if event.kind == kind]
+    where = f"is there at {starts[0]:.1f}s: yes" if starts else "is not among them: no"
+    return f"{_capital(label(kind))} {where}."
+
+
+def _place(turn: Turn, timeline: Timeline) -> str:
+    return f"{_capital(' and '.join(dict.fromkeys(label(event.kind) for event in timeline.events)))}: {turn.value}."
+
+
+def _fact(turn: Turn, timeline: Timeline) -> str:
+    """The sentence that tells it, and the word."""
+    told = [event for event in timeline.front if event.says and event.says.get("pattern") == turn.about["pattern"]]
+    assert told, "nobody says it"
+    return f'At {told[0].start_s:.1f}s: "{(told[0].text or "").rstrip(".")}": {turn.value}.'
+
+
+def _after_topic(turn: Turn, timeline: Timeline) -> str:
+    topic = turn.about["topic"]
+    end_s = max(event.end_s for event in timeline.front if event.says and event.says["topic"] == topic)
+    follows = next(event for event in timeline.front if event.kind != "speech" and event.start_s >= end_s)
+    return f"The words about {topic} end at {end_s:.1f}s, next at {follows.start_s:.1f}s is {label(follows.kind)}."
+
+
+STEPS: dict[str, Callable[[Turn, Timeline], str]] = {
+    "count": _count, "num_kinds": _num_kinds, "nth": _nth, "after": _beside, "before": _beside, "earlier": _earlier,
+    "longest": _longest, "loudest": _loudest, "trend": _trend, "present": _present, "place": _place, "fact": _fact,
+    "after_topic": _after_topic,
+}  # fmt: skip

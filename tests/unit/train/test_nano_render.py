@@ -1,0 +1,93 @@
+"""Rendered items: every conversation hears all clips, several clips are asked in many ways, times are asked often."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from audioflamingo.model.weights import resolve
+from audioflamingo.train import nano_render
+from audioflamingo.train.nano_items import SAMPLES_PER_TOKEN, PlainTokenizer
+from audioflamingo.train.nano_render import SKILL_SHARES, item_of
+from audioflamingo.train.nano_words import BEFORE, reworded
+from audioflamingo.world.scenes import Dice
+from audioflamingo.world.skills import SKILLS, make
+from audioflamingo.world.skills.base import Job
+from audioflamingo.world.timeline import World
+from audioflamingo.world.voices import EngineMissingError, open_engine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engines():
+    try:
+        for name in ("espeak-ng", "flite"):
+            open_engine(name)
+    except EngineMissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return PlainTokenizer(resolve("nano") / "tokenizer.json")
+
+
+def test_every_task_has_a_share():
+    assert set(SKILL_SHARES) == set(SKILLS)
+
+
+@pytest.mark.parametrize("name", ["chat", "several_clips", "by_example", "counting", "two_sounds"])
+def test_conversations_hear_all_clips_and_differ(name, tokenizer):
+    item = item_of(name, (7, 1), tokenizer)
+    (placeholder,) = tokenizer.encode("<sound>")
+    num_tokens = sum(len(window.samples) // SAMPLES_PER_TOKEN for window in item.windows)
+    assert len(item.conversations) == len(item.weights) > 5
+    for one in item.conversations:
+        assert (one.ids == placeholder).sum() == num_tokens
+        assert (one.learnt > 0).any()
+    assert len({one.ids.tobytes() for one in item.conversations}) > 5
+
+
+def test_a_scene_to_think_about_is_asked_several_questions(tokenizer):
+    items = [item_of("think", (7, index), tokenizer) for index in range(3)]
+    opening = tokenizer.encode("<think>\n")
+    for item in items:
+        assert len(item.conversations) > 2
+        for one in item.conversations:
+            assert one.ids[one.learnt > 0].tolist()[: len(opening)] == opening
+
+
+def clips_and_job(name, index):
+    world = World(longest_s=45.0)
+    job = Job(world, Dice.of(3, index), random.Random(index), random.Random(index))
+    return make(name, world, 3, index).clips, job
+
+
+def test_clips_come_at_once_or_in_groups_and_none_is_forgotten():
+    first = Counter()
+    for index in range(12):
+        clips, job = clips_and_job("several_clips", index)
+        for _ in range(6):
+            asks = nano_render._across(clips, job, comparable=True)
+            assert [clip for ask in asks for clip in ask.clips] == list(range(len(clips)))
+            assert asks[0].clips
+            first[len(asks[0].clips) == len(clips)] += 1
+    assert 0.5 < first[True] / first.total() < 0.95
+
+
+def test_short_scenes_are_asked_about_times():
+    clips, job = clips_and_job("temporal_order", 0)
+    found = nano_render._times(clips[0], job)
+    assert sum(weight for _, weight in found) == pytest.approx(nano_render.SHORT_TIMES)
+    for asks, _ in found:
+        assert asks[0].clips == (0,)
+        assert all(" s" in ask.question + ask.answer for ask in asks)
+    said, job = clips_and_job("emotion", 0)
+    assert nano_render._times(said[0], job) == []
+
+
+def test_listen_to_this_is_said_of_one_clip():
+    asked = {reworded("Which is it?", random.Random(seed), 2) for seed in range(3_000)}
+    assert "Listen to these. Which is it?" in asked
+    assert not any("Listen to this" in text for text in asked)
+    asked = {reworded("Which is it?", random.Random(seed)) for seed in range(3_000)}
+    assert {f"{words}Which is it?" for words in BEFORE} <= asked
