@@ -22,18 +22,18 @@ from audioflamingo.conversation.sounds import Sources, loaded, with_loaded_sound
 from audioflamingo.engine.embeddings import encode_windows
 from audioflamingo.engine.engine import Engine
 from audioflamingo.engine.options import Options, checkpoint_options
-from audioflamingo.engine.request import Request, collect, flatten, in_order, prepare
+from audioflamingo.engine.request import Request, check_batch, collect, flatten, in_order, prepare
 from audioflamingo.engine.scheduler import CacheKind, Limits
 from audioflamingo.engine.sounds import audible_windows
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.facts import Detail, FactsModel
 from audioflamingo.facts.questions import CAPTIONS
 from audioflamingo.inspection import describe, inspect_model, text_folder
-from audioflamingo.loading import check_scheme, check_vocabulary, device_of, dtype_of, limits_of, work_in
+from audioflamingo.loading import check_scheme, check_vocabulary, device_of, dtype_of, limits_of, usual_dtype, work_in
 from audioflamingo.model.costs import held_bytes
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.quantize import Scheme, scheme_in_use
-from audioflamingo.model.skeleton import NoInitialisation, num_parameters
+from audioflamingo.model.skeleton import NoInitialisation
 from audioflamingo.model.weights import Progress, load_config, load_flamingo, resolve
 from audioflamingo.prompt import (
     TRANSCRIBE_PROMPT,
@@ -51,13 +51,12 @@ from audioflamingo.types import Delta, Message, Prompt, Reply, Sampling
 
 __all__ = ["AudioFlamingo", "Chat", "Stream", "inspect_model", "load_audio", "load_model"]
 
-SMALL_PARAMETERS = 1_000_000_000  # below it, fp32 fits any machine and is the faster on a CPU
 UNLIMITED = 1 << 40  # tokens; for counting what does not fit
 
 Conversation = str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]
 
 
-def load_model(
+def load_model(  # noqa: PLR0913 - all but the name are keywords
     name: str | Path = "nano",
     *,
     device: str | torch.device | None = None,
@@ -66,6 +65,7 @@ def load_model(
     kv_cache: CacheKind = "plain",
     thinking: str | Path | None = None,
     adapter: str | Path | None = None,
+    any_base: bool = False,
     progress: Progress | None = None,
 ) -> AudioFlamingo:
     """Load a model.
@@ -81,6 +81,8 @@ def load_model(
             used.
         adapter: folder of an adapter, such as `flamingo train lora` writes, that is worked into the weights for all
             answers.
+        any_base: use adapters even where they say that they were trained on other weights than this model's, which is
+            an error otherwise.
         progress: called with the bytes that are loaded and those of all, as they come.
 
     Raises:
@@ -92,8 +94,8 @@ def load_model(
     limits = limits_of(kv_cache, chosen_device)
     folder = resolve(name)
     config = load_config(folder)
-    if chosen_dtype is None and chosen_device.type == "cpu" and num_parameters(config) < SMALL_PARAMETERS:
-        chosen_dtype = torch.float32
+    if chosen_dtype is None:
+        chosen_dtype = usual_dtype(config, chosen_device)
     texts = text_folder(folder)
     tokenizer = Tokenizer.from_folder(texts)
     check_vocabulary(tokenizer, config)
@@ -101,7 +103,7 @@ def load_model(
     with NoInitialisation():
         model = load_flamingo(folder, device=chosen_device, dtype=chosen_dtype, quantize=quantize, progress=progress)
     if adapter is not None:
-        work_in(model, read_adapter(adapter, model), folder)
+        work_in(model, read_adapter(adapter, model, name=str(name), any_base=any_base), folder)
     return AudioFlamingo(
         name=str(name),
         model=model.requires_grad_(False),
@@ -110,6 +112,7 @@ def load_model(
         defaults=checkpoint_options(texts, config.decoder.max_positions),
         thinking=adapter_folder(folder) if thinking is None else Path(thinking),
         limits=limits,
+        any_base=any_base,
     )
 
 
@@ -126,6 +129,7 @@ class AudioFlamingo(FactsModel):
         defaults: Options,
         thinking: Path | None = None,
         limits: Limits | None = None,
+        any_base: bool = False,
     ) -> None:
         self.name = name
         self.model = model
@@ -133,7 +137,7 @@ class AudioFlamingo(FactsModel):
         self.template = template
         self.defaults = defaults
         self.engine = Engine(model, tokenizer, limits)
-        self.thinking = Thinking(model, tokenizer, thinking)
+        self.thinking = Thinking(model, tokenizer, thinking, name=name, any_base=any_base)
         self.structured = Structured(tokenizer, model.config.decoder.vocab_size)
 
     def ask(
@@ -244,12 +248,8 @@ class AudioFlamingo(FactsModel):
                 for example, some of a batch think and others do not.
             options: see `Options`; the same for all.
         """
-        if errors not in ("raise", "return"):
-            raise OptionError(f"errors is {errors!r}, allowed: 'raise' or 'return'")
-        if each is not None and len(each) != len(conversations):
-            raise OptionError(
-                f"each has {len(each)} mappings for {len(conversations)} conversations; allowed: one each"
-            )
+        check_batch(conversations, errors, each)
+        self.defaults.updated(options)  # what is wrong for all is nobody's answer
         return self._answer(conversations, options, keep_errors=errors == "return", each=each)
 
     def chat(self, system: str | None = None, *, examples: Sequence[Message] = (), **options: Any) -> Chat:
@@ -365,18 +365,19 @@ class AudioFlamingo(FactsModel):
         keep_errors: bool = False,
         each: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Any]:
-        chosen = [self.defaults.updated({**options, **own}) for own in each or [{}] * len(conversations)]
         answers: list[Reply | FlamingoError | None] = []
         requests: list[Request] = []
-        for conversation, own in zip(conversations, chosen, strict=True):
+        used: list[Options] = []
+        for conversation, own in zip(conversations, each or [{}] * len(conversations), strict=True):
             try:
-                requests.append(self._prepare(conversation, own))
+                chosen = self.defaults.updated(options, own)
+                requests.append(self._prepare(conversation, chosen))
+                used.append(chosen)
                 answers.append(None)
             except FlamingoError as error:
                 if not keep_errors:
                     raise
                 answers.append(error)
-        used = [own for own, answer in zip(chosen, answers, strict=True) if answer is None]
         prompts, samplings, places = flatten(requests)
         deltas = self._deltas(prompts, samplings, [used[number] for number, _ in places], keep_errors)
         replies = iter(zip(collect(requests, places, deltas, tidy), used, strict=True))

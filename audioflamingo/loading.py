@@ -11,9 +11,11 @@ import torch
 from audioflamingo.config import ModelConfig
 from audioflamingo.engine.scheduler import CacheKind, Limits
 from audioflamingo.errors import CheckpointError, OptionError
+from audioflamingo.model.fingerprint import fingerprint
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lora import Adapter, merged
 from audioflamingo.model.quantize import SCHEMES, scheme_in_use
+from audioflamingo.model.skeleton import num_parameters
 from audioflamingo.model.weights import rewrite
 from audioflamingo.tokenizer import Tokenizer
 
@@ -26,9 +28,12 @@ DTYPES = {
     "fp16": torch.float16,
 }
 
+SMALL_PARAMETERS = 1_000_000_000  # below it, fp32 fits any machine and is the faster on a CPU
+
 
 def work_in(model: Flamingo, adapter: Adapter, folder: Path) -> None:
     """Add an adapter to the weights; quantised ones are read again, because their codes have no room for it."""
+    model.fingerprint = fingerprint(model)
     if scheme_in_use(model) is None:
         model.load_state_dict(merged(model, adapter), assign=True)
     else:
@@ -83,6 +88,12 @@ def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:
             f"dtype {str(dtype)!r} is not one of {', '.join(DTYPES)}; quantize takes {', '.join(SCHEMES)}"
         )
     return chosen
+
+
+def usual_dtype(config: ModelConfig, device: torch.device) -> torch.dtype | None:
+    """What a model is computed in where nothing else is asked for; None is the checkpoint's own dtype."""
+    is_small = device.type == "cpu" and num_parameters(config) < SMALL_PARAMETERS
+    return torch.float32 if is_small else None
 
 
 def check_vocabulary(tokenizer: Tokenizer, config: ModelConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -14,11 +15,12 @@ from audioflamingo.errors import OptionError
 
 GENERATION_OPTIONS = (
     "max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop", "long_audio",
-    "think",
 )  # fmt: skip
 
 
 EIGHT_BIT_CACHE = "kv-int8"
+THINK = "--think"
+THINK_ON = "on"
 _NO_OPTION = "\0"  # cannot stand in any word of a command line
 
 
@@ -52,12 +54,19 @@ class Parser(argparse.ArgumentParser):
             return None
         # argparse itself keeps "--" or loses it, by Python's version: words after it are marked, and unmarked below.
         marked = [_NO_OPTION + word for word in words[options_end + 1 :]]
-        arguments, unknown = self.parse_known_intermixed_args([*words[:options_end], *marked])
+        own = words[:options_end]
+        if THINK in self._option_string_actions:
+            own = _with_think_closed(own)
+        arguments, unknown = self.parse_known_intermixed_args([*own, *marked])
         if unknown:
             self._refuse(unknown)
         for name, value in vars(arguments).items():
             setattr(arguments, name, _unmarked(value))
         return arguments
+
+    def format_help(self) -> str:
+        """Argparse's, with the form that an optional value has here."""
+        return super().format_help().replace(f"{THINK} [TOKENS]", f"{THINK}[=TOKENS]")
 
     def _refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Raise with what is allowed, and what was probably meant."""
@@ -69,6 +78,18 @@ class Parser(argparse.ArgumentParser):
         else:
             hint = f" (did you mean {meant[0]}?)" if meant else ""
         self.error(f"{_unmarked(' '.join(unknown))} is not an option of {self.prog}{hint}; allowed: {', '.join(flags)}")
+
+
+def _with_think_closed(words: Sequence[str]) -> list[str]:
+    """The words, with `--think` so written that what stands behind it, a file, is not taken for its value.
+
+    Raises:
+        OptionError: a number stands there, which is no file.
+    """
+    for word, following in itertools.pairwise(words):
+        if word == THINK and following.isdecimal() and not os.path.exists(following):
+            raise OptionError(f"{THINK} {following} came; the most tokens of thoughts are written {THINK}={following}")
+    return [f"{THINK}={THINK_ON}" if word == THINK else word for word in words]
 
 
 def _unmarked(value: Any) -> Any:
@@ -143,14 +164,30 @@ def add_temperature(parser: argparse.ArgumentParser) -> None:
 
 
 def add_thinking(parser: argparse.ArgumentParser) -> None:
-    """Reasoning before the answer."""
-    parser.add_argument("--think", action="store_true", default=None, help="reason first; the reasoning goes to stderr")
+    """Reasoning before the answer, and how much of it."""
+    parser.add_argument(
+        THINK,
+        nargs="?",  # always written with =, see `_with_think_closed`
+        type=thinking,
+        metavar="TOKENS",
+        help="reason first, on stderr, in at most TOKENS tokens (half of those of the answer): --think, --think=200",
+    )
+
+
+def thinking(text: str) -> dict[str, Any]:
+    """An argparse type: the API's options for `--think` alone, or with the most tokens of thoughts.
+
+    Raises:
+        ArgumentTypeError: it is no such number.
+    """
+    return {"think": True} if text == THINK_ON else {"think": True, "max_thought_tokens": whole_number(1)(text)}
 
 
 def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options that were given, by the names that the API takes."""
     given = {name: getattr(arguments, name, None) for name in GENERATION_OPTIONS}
-    return {name: value for name, value in given.items() if value is not None}
+    thoughts: dict[str, Any] = getattr(arguments, "think", None) or {}
+    return {name: value for name, value in given.items() if value is not None} | thoughts
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ flamingo ask first.wav second.mp3 "Is this the same speaker?"
 flamingo ask --each *.wav "Is there speech? Answer yes or no."
 ffmpeg -i talk.mp4 -f wav - | flamingo ask - "Who is speaking?"
 flamingo ask talk.wav "How many dogs bark?" --think
+flamingo ask --think=200 talk.wav "How many dogs bark?"
 flamingo ask dog.wav "What do you hear?" --temperature 0.7 --seed 1 --json
 """
 
@@ -49,10 +51,21 @@ def files_and_question(words: Sequence[str]) -> tuple[Sequence[str], str]:
         raise OptionError(f"the last word is the question, but {question!r} is a file; {example}")
     if not question.strip():
         raise OptionError(f"the question, the last word, is empty; {example}")
+    spoken = list(itertools.takewhile(_is_plain_word, reversed(files)))[::-1]
+    if spoken and len(spoken) < len(files):
+        whole = shlex.join([*files[: -len(spoken)], " ".join([*spoken, question])])
+        raise OptionError(
+            f"{spoken[0]!r} is not a file; a question of several words stands in quotes: flamingo ask {whole}"
+        )
     for file in files:
         if file.rstrip().endswith(("?", "!", ".")) and not os.path.exists(file):
             raise OptionError(f"{file!r} is not a file, and only the last word is the question; {example}")
     return files, question
+
+
+def _is_plain_word(word: str) -> bool:
+    """Whether it can hardly have been meant as a file: no ending, no folder, no stdin, and there is none."""
+    return word.strip("'").isalpha() and not os.path.exists(word)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -139,11 +139,14 @@ def _audio(session: Session, rest: str) -> None:
 
 
 def _think(session: Session, rest: str) -> None:
-    if rest not in ("", "on", "off"):
-        raise OptionError(f"/think {rest} came, allowed: /think on, /think off, or /think to switch")
-    is_on = not session.chat.options.get("think", False) if not rest else rest == "on"
-    session.chat.choose(think=is_on)
-    write_text(f"thinking is {'on' if is_on else 'off'}\n")
+    if rest not in ("", "on", "off") and not rest.isdecimal():
+        raise OptionError(
+            f"/think {rest} came, allowed: /think on, /think off, /think TOKENS (the most), or /think to switch"
+        )
+    is_on = not session.chat.options.get("think", False) if not rest else rest != "off"
+    limit = {"max_thought_tokens": int(rest)} if rest.isdecimal() else {}
+    session.chat.choose(think=is_on, **limit)
+    write_text(f"thinking is {'on' if is_on else 'off'}{f', in at most {rest} tokens' if limit else ''}\n")
 
 
 def _save(session: Session, rest: str) -> None:
@@ -196,7 +199,7 @@ def _quit(session: Session, _: str) -> None:
 
 COMMANDS: dict[str, Command] = {
     "/audio": Command(_audio, "/audio FILE... brings sounds in with the next question; /audio lists them"),
-    "/think": Command(_think, "/think on or off: reason before answering"),
+    "/think": Command(_think, "/think on or off: reason before answering; /think TOKENS limits it"),
     "/save": Command(_save, "/save FILE writes the conversation, its sounds beside it"),
     "/load": Command(_load, "/load FILE goes on with a saved one"),
     "/undo": Command(_undo, "forgets the last question and its answer"),

@@ -24,12 +24,13 @@ _REMEDIES = tuple(
         (r", or raise max_prompt_tokens \([^)]*\)", ""),
         (r"\('af3-think' gets the released one\), or load_model\(\.\.\., thinking=FOLDER\)", "(--model af3-think)"),
         (r"\bthink=True\b", "--think"),
+        (r"\bmax_thought_tokens is (\d+)", r"--think=\1"),
         (r"\b[Pp]ass long_audio='truncate' or 'split'", "Give --long-audio truncate or --long-audio split"),
         (r"\b[Pp]ass long_audio='(\w+)'", r"give --long-audio \1"),
         (r"\blong_audio='(\w+)'", r"--long-audio \1"),
     )
 )
-_NAMES = re.compile(r"(?<![\w'-])(?:max_new_tokens|max_thought_tokens|top_k|top_p|repetition_penalty)(?![\w'])")
+_NAMES = re.compile(r"(?<![\w'-])(?:max_new_tokens|top_k|top_p|repetition_penalty)(?![\w'])")
 
 
 def told(error: Exception) -> str:

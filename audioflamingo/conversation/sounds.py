@@ -22,7 +22,7 @@ def loaded(audio: Sources, sample_rate_hz: int | None = None) -> list[Audio]:
 
 
 def with_loaded_sounds(conversation: Any) -> Any:
-    """The same conversation with an `Audio` wherever a sound's source stood; what else is wrong stays for others."""
+    """The same conversation with a checked `Audio` for every sound's source; what else is wrong stays for others."""
     if isinstance(conversation, Message):
         return Message(conversation.role, tuple(map(_loaded, conversation.content)))
     if isinstance(conversation, Mapping):
@@ -35,7 +35,7 @@ def with_loaded_sounds(conversation: Any) -> Any:
 
 
 def _loaded(item: Any) -> Any:
-    if isinstance(item, Path):
+    if isinstance(item, Path | Audio):
         return load_audio(item)
     if isinstance(item, Mapping) and item.get("type", "audio") == "audio" and "audio" in item:
         return load_audio(item["audio"], sample_rate_hz=item.get("sample_rate_hz"), name=item.get("name"))

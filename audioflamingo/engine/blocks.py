@@ -111,6 +111,17 @@ class BlockPool:
                 else:
                     self._empty.add(block)
 
+    def spoil(self, blocks: Iterable[int]) -> list[int]:
+        """Forget what these held blocks hold; returns those that one sequence alone holds."""
+        alone = []
+        for block in blocks:
+            key = self._key_of.pop(block, None)
+            if key is not None:
+                del self._block_of[key]
+            if self._num_holders[block] == 1:
+                alone.append(block)
+        return alone
+
     def forget(self) -> None:
         """Keep no content: no block is found again."""
         self._empty.update(self._kept)

@@ -5,7 +5,7 @@ Shapes: N new tokens, Hkv key heads, Dh head width, T positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
@@ -43,7 +43,7 @@ class EightBitCache(PagedCache):
         """
         self._dtype, self._reach = dtype, [one.to(device) for one in reach]
         super().__init__(config, torch.int8, device, num_blocks)
-        self._scales = [self._new_scales() for _ in range(config.num_layers)]
+        self._scales = [self._new_scales(num_blocks) for _ in range(config.num_layers)]
 
     @property
     def num_bytes(self) -> int:
@@ -62,11 +62,12 @@ class EightBitCache(PagedCache):
 
     def grow(self, num_blocks: int) -> None:
         """See `PagedCache`."""
+        for index, scales in enumerate(self._scales):  # first, so that codes never lack theirs
+            if scales.shape[1] < num_blocks * BLOCK_TOKENS:
+                larger = self._new_scales(num_blocks)
+                larger[:, : scales.shape[1]] = scales
+                self._scales[index] = larger
         super().grow(num_blocks)
-        for index, scales in enumerate(self._scales):
-            larger = self._new_scales()
-            larger[:, : scales.shape[1]] = scales
-            self._scales[index] = larger
 
     def write(self, layer_index: int, slots: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See `PagedCache`."""
@@ -84,9 +85,13 @@ class EightBitCache(PagedCache):
         keys, values = (one.transpose(0, 1)[None] for one in self.at(layer_index, slots))
         return keys, values
 
-    def _new_scales(self) -> Tensor:
+    def _stores(self) -> Iterable[Tensor]:
+        """See `PagedCache`."""
+        return (*self._pairs, *self._scales)
+
+    def _new_scales(self, num_blocks: int) -> Tensor:
         """(2, slots, Hkv): of keys and of values."""
-        return torch.zeros((2, self.num_slots, self._sizes[0]), dtype=torch.float32, device=self.device)
+        return torch.zeros((2, num_blocks * BLOCK_TOKENS, self._sizes[0]), dtype=torch.float32, device=self.device)
 
 
 def new_cache(model: Flamingo, num_blocks: int, kind: CacheKind) -> PagedCache:

@@ -25,8 +25,8 @@ from audioflamingo.engine.answer import Answer
 from audioflamingo.engine.blocks import BlockPool
 from audioflamingo.engine.memory import MemoryExhaustedError
 from audioflamingo.engine.runner import Runner
-from audioflamingo.engine.sampling import Sampler, check_sampling, choose_tokens
-from audioflamingo.engine.scheduler import Chunk, Limits, Scheduler
+from audioflamingo.engine.sampling import OverflowedError, Sampler, check_sampling, choose_tokens
+from audioflamingo.engine.scheduler import Chunk, Limits, Plan, Scheduler
 from audioflamingo.engine.sequence import Sequence
 from audioflamingo.engine.sounds import pieces_of, pieces_of_sound
 from audioflamingo.errors import FlamingoError
@@ -136,6 +136,7 @@ class Engine:
                 self._listen_aside(runner, sequence)
             self._tasks[sequence] = _Task(sampler, answer, self._inbox if inbox is None else inbox)
             self._scheduler.add(sequence)
+        self._sweep()
         return sequence
 
     def step(self) -> list[Delta]:
@@ -188,7 +189,9 @@ class Engine:
             embeddings = self._ready_runner().embeddings
             num_before = embeddings.num_encoded
             embeddings.of(piece for piece in pieces if is_complete or len(piece.samples) == WINDOW_SAMPLES)
-            return embeddings.num_encoded - num_before
+            num_new = embeddings.num_encoded - num_before
+        self._sweep()
+        return num_new
 
     def _deltas(self, requests: list[tuple[Prompt, Sampling]], errors: Errors) -> Generator[Delta, None, None]:
         inbox: Inbox = deque()
@@ -224,15 +227,23 @@ class Engine:
         if not self._tasks:
             return
         runner = self._ready_runner()
-        for sequence in self._scheduler.waiting:
-            if sequence.is_listening:  # with nothing else to do, its place in the device's queue is soon enough
-                is_done = not self._scheduler.running or runner.embeddings.are_there(sequence.pieces)
-                sequence.is_listening = not is_done
+        self._notice_what_was_heard(runner)
         plan = self._scheduler.plan()
         for sequence, error in plan.failed:
             self._fail(sequence, error)
         self._make_room(runner)
         self._run(plan.reading, runner.read)
+        self._write(plan, runner)
+
+    def _notice_what_was_heard(self, runner: Runner) -> None:
+        """Let those be read whose sounds are encoded; all, if nothing else is to do: they are next on the device."""
+        for sequence in self._scheduler.waiting:
+            if sequence.is_listening:
+                is_done = not self._scheduler.running or runner.embeddings.are_there(sequence.pieces)
+                sequence.is_listening = not is_done
+
+    def _write(self, plan: Plan, runner: Runner) -> None:
+        """One more token of every answer; where all are the likeliest ones, a GPU may begin the step after it."""
         writing = [chunk for chunk in plan.writing if not chunk.sequence.is_finished]
         if writing and self._are_plain_greedy(writing) and runner.can_write_ahead(writing):
             goes_on = self._scheduler.can_go_on(plan)
@@ -249,16 +260,17 @@ class Engine:
         return all(self._tasks[chunk.sequence].sampler.is_plain_greedy for chunk in chunks)
 
     def _run(self, chunks: list[Chunk], run: Callable[[list[Chunk]], Tensor | list[int]]) -> None:
-        """Run chunks and take the tokens that follow; where memory runs out, halves of them, and at last one fails.
+        """Run chunks and take the tokens that follow; where that fails, halves of them, and at last one fails alone.
 
-        `run` gives (B, V) logits after those chunks that are their sequence's last, or the tokens themselves.
+        `run` gives (B, V) logits after those chunks that are their sequence's last, or the tokens themselves. What
+        surfaces of anything else finds all sequences as they were before, and they can be run again.
         """
         chunks = [chunk for chunk in chunks if not chunk.sequence.is_finished]
         if not chunks:
             return
         try:
             found = run(chunks)
-        except MemoryExhaustedError as error:
+        except FlamingoError as error:  # memory for all of them, or a sound of one that is none
             if len(chunks) == 1:
                 self._fail(chunks[0].sequence, error)
                 return
@@ -267,20 +279,27 @@ class Engine:
             self._run(chunks[middle:], run)
             return
         ended = [chunk.sequence for chunk in chunks if chunk.is_last]
+        samplers = [self._tasks[sequence].sampler for sequence in ended]
+        tokens = choose_tokens(found, samplers) if isinstance(found, Tensor) else found
         for chunk in chunks:
             self._scheduler.computed(chunk)
-        samplers = [self._tasks[sequence].sampler for sequence in ended]
-        self._accept(ended, choose_tokens(found, samplers) if isinstance(found, Tensor) else found)
+        self._accept(ended, tokens)
 
     def _accept(self, sequences: list[Sequence], tokens: Rows[int | FlamingoError]) -> None:
         """Add a token to each answer and hand on what that adds to its text."""
         for sequence, token in zip(sequences, tokens, strict=True):
             if sequence.is_cancelled:
                 continue
+            if isinstance(token, OverflowedError):
+                self._erase(sequence)
             if isinstance(token, FlamingoError):
                 self._fail(sequence, token)
             else:
                 self._deliver(sequence, self._tasks[sequence].answer.accept(token))
+
+    def _erase(self, sequence: Sequence) -> None:
+        """Let nobody meet what a sequence stored: masked by another, a NaN is still one in a weighted sum."""
+        self._ready_runner().cache.erase(self._scheduler.pool.spoil(sequence.blocks))
 
     def _fail(self, sequence: Sequence, error: FlamingoError) -> None:
         if not sequence.is_finished:
@@ -305,12 +324,15 @@ class Engine:
         except MemoryExhaustedError as error:
             for sequence in [one for one in self._scheduler.running if max(one.blocks) >= num_blocks]:
                 self._fail(sequence, error)
+                if sequence in self._tasks:  # cancelled while this step ran
+                    self._drop(sequence)
             pool.shrink(num_blocks)
 
     def _sweep(self) -> None:
-        """Drop the cancelled sequences, unless a step is running, whose end does it.
+        """Drop the cancelled sequences, unless another thread is at work, whose end does it.
 
-        It never waits for the lock: a forgotten generator may be closed by the collector in the middle of a step.
+        It never waits for the lock: a forgotten generator may be closed by the collector in the middle of a step. So
+        whoever has held the lock calls it afterwards.
         """
         while self._cancelled and self._lock.acquire(blocking=False):
             try:
@@ -333,6 +355,7 @@ class Engine:
             )
             self._scheduler = Scheduler(self.limits.on(self.model.device.type), pool)
         if self._runner.adapter is not self.adapter:
-            self._scheduler.pool.forget()  # what was read with the other one
+            if self._runner.adapter is not None:
+                self._scheduler.pool.forget()  # what was read with the other one
             self._runner.adapter = self.adapter
         return self._runner

@@ -130,10 +130,10 @@ class GraphDecoder:
         buffers = self._buffers.get(size) or self._new_buffers(size)
         buffers.tokens[:num_rows].copy_(batch.tokens, non_blocking=True)
         buffers.lengths[:num_rows].copy_(batch.lengths, non_blocking=True)
-        buffers.lengths[num_rows:].fill_(1)
-        # Rows of padding hold block 0 alone, which no sequence does.
-        buffers.block_tables[:, : batch.block_tables.shape[1]].zero_()
         buffers.block_tables[:num_rows, : batch.block_tables.shape[1]].copy_(batch.block_tables, non_blocking=True)
+        # Rows of padding hold block 0 alone, which no sequence does, however far they are carried along.
+        buffers.lengths[num_rows:].fill_(1)
+        buffers.block_tables[num_rows:].zero_()
         return buffers
 
     def _new_buffers(self, size: int) -> _Buffers:

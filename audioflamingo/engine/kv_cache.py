@@ -6,7 +6,7 @@ block * BLOCK_TOKENS + offset. Which sequence holds which block is the business 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,12 +42,12 @@ class PagedCache:
     @property
     def num_blocks(self) -> int:
         """Blocks, the scratch block included."""
-        return self.keys[0].shape[0] // BLOCK_TOKENS
+        return self.num_slots // BLOCK_TOKENS
 
     @property
     def num_slots(self) -> int:
         """Positions that it has room for, the scratch block's included."""
-        return self.keys[0].shape[0]
+        return self.keys[-1].shape[0]  # the layer that grows last
 
     @property
     def device(self) -> torch.device:
@@ -73,12 +73,25 @@ class PagedCache:
         return None
 
     def grow(self, num_blocks: int) -> None:
-        """Make room for more blocks; what is stored stays, at another address."""
-        for index, pair in enumerate(self._pairs):
-            larger = self._new(num_blocks)
-            larger[:, : pair.shape[1]] = pair
-            self._pairs[index] = larger
-        self._name_halves()
+        """Make room for more blocks; what is stored stays, at another address.
+
+        Where there is no memory for all layers, some have grown, and the next time they are passed over.
+        """
+        try:
+            for index, pair in enumerate(self._pairs):
+                if pair.shape[1] < num_blocks * BLOCK_TOKENS:
+                    larger = self._new(num_blocks)
+                    larger[:, : pair.shape[1]] = pair
+                    self._pairs[index] = larger
+        finally:
+            self._name_halves()
+
+    def erase(self, blocks: Sequence[int]) -> None:
+        """Zeros where something was stored that is not finite."""
+        slots = torch.tensor(blocks, device=self.device)[:, None] * BLOCK_TOKENS
+        slots = (slots + torch.arange(BLOCK_TOKENS, device=self.device)).flatten()
+        for one in self._stores():
+            one.index_fill_(1, slots, 0)
 
     def write(self, layer_index: int, slots: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store (N, Hkv, Dh) keys and values at (N,) slots; returns them as they will be read."""
@@ -104,6 +117,10 @@ class PagedCache:
             np.zeros(num_bytes, np.uint8)
         )  # the system gives memory page by page, when written
         return untouched.view(self._like.dtype).view(2, num_heads, num_slots, head_dim).transpose(1, 2)
+
+    def _stores(self) -> Iterable[Tensor]:
+        """Every tensor of it; slots are their second dimension."""
+        return self._pairs
 
     def _name_halves(self) -> None:
         self.keys = [pair[0] for pair in self._pairs]

@@ -85,12 +85,13 @@ class Options:
         """
         return Budget(self.max_prompt_tokens, self.max_new_tokens, max_positions)
 
-    def updated(self, given: Mapping[str, Any]) -> Options:
-        """These options with some of them replaced.
+    def updated(self, *several: Mapping[str, Any]) -> Options:
+        """These options with some of them replaced; of several mappings a later one goes before an earlier one.
 
         Raises:
             OptionError: an unknown name, a wrong type or a value out of range; all complaints at once.
         """
+        given = {name: value for one in several for name, value in _mapping(one).items()}
         allowed = [field.name for field in fields(self)]
         unknown = [name for name in given if name not in allowed]
         if unknown:
@@ -100,6 +101,12 @@ class Options:
         _check_ranges(options)
         _check_choices(options)
         return options
+
+
+def _mapping(options: Any) -> Mapping[str, Any]:
+    if not isinstance(options, Mapping):
+        raise OptionError(f"options are a {type(options).__name__}, allowed: a mapping of names to values")
+    return options
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -33,6 +33,9 @@ class Recorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        # Of its own: what is recorded on torch's one stream for it shares a scratch buffer of the matrix products, and
+        # the encoder may be replayed beside a prompt.
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._graphs: dict[Hashable, Callable[[], Tensor]] = {}
         self._seen: set[Hashable] = set()
         self._pool: Any = None
@@ -54,7 +57,7 @@ class Recorder:
     def _recorded(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             out = work()
         self._pool = graph.pool()
         return partial(_replayed, graph, out)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Rows
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 from audioflamingo.audio import limit
 from audioflamingo.engine.options import Options
-from audioflamingo.errors import FlamingoError, PromptError
+from audioflamingo.errors import FlamingoError, OptionError, PromptError
 from audioflamingo.prompt import ChatTemplate, build
 from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.types import Audio, Delta, FinishReason, Message, Prompt, Reply, Sampling, Usage
@@ -38,6 +39,21 @@ class Request:
     notes: tuple[str, ...] = ()
 
 
+def check_batch(conversations: Any, errors: str, each: Rows[Any] | None) -> None:
+    """Check what a batch of conversations is asked with, before any of them is looked at.
+
+    Raises:
+        PromptError: it is a single conversation.
+        OptionError: there is no such way with errors, or there are too few or too many mappings of options.
+    """
+    if errors not in ("raise", "return"):
+        raise OptionError(f"errors is {errors!r}, allowed: 'raise' or 'return'")
+    if isinstance(conversations, str | Message | Mapping):
+        raise PromptError("generate takes a list of conversations, and one alone came; put it into a list")
+    if each is not None and len(each) != len(conversations):
+        raise OptionError(f"each has {len(each)} mappings for {len(conversations)} conversations; allowed: one each")
+
+
 def prepare(
     messages: tuple[Message, ...],
     options: Options,
@@ -64,30 +80,45 @@ def _fit_sounds(
     messages: tuple[Message, ...], options: Options
 ) -> tuple[list[tuple[str, tuple[Message, ...]]], tuple[str, ...]]:
     """The conversation once for each part of its long sound, each with its heading; and the notes."""
-    sounds = {piece.key: piece for message in messages for piece in message.content if isinstance(piece, Audio)}
-    fitted = {
-        key: limit(sound, max_windows=options.max_windows, long_audio=options.long_audio)
-        for key, sound in sounds.items()
-    }
-    notes = tuple(note for one in fitted.values() for note in one.notes)
-    split = [key for key, one in fitted.items() if len(one.parts) > 1]
+    sounds, place_of = _distinct(messages)
+    fitted = [limit(sound, max_windows=options.max_windows, long_audio=options.long_audio) for sound in sounds]
+    notes = tuple(note for one in fitted for note in one.notes)
+    split = [place for place, one in enumerate(fitted) if len(one.parts) > 1]
     if len(split) > 1:
         raise PromptError(
-            f"{len(split)} sounds are too long ({', '.join(sounds[key].name for key in split)}); long_audio='split' "
-            "takes one of them a conversation. Ask about each by itself, or pass long_audio='truncate'."
+            f"{len(split)} sounds are too long ({', '.join(sounds[place].name for place in split)}); "
+            "long_audio='split' takes one of them a conversation. Ask about each by itself, or pass "
+            "long_audio='truncate'."
         )
-    first = {key: one.parts[0][0] for key, one in fitted.items()}
+    shown = [one.parts[0][0] for one in fitted]
     if not split:
-        return [("", _with_sounds(messages, first))], notes
-    return [
-        (_heading(part, start_s), _with_sounds(messages, first | {split[0]: part}))
-        for part, start_s in fitted[split[0]].parts
-    ], notes
+        return [("", _with_sounds(messages, place_of, shown))], notes
+    variants = []
+    for part, start_s in fitted[split[0]].parts:
+        shown[split[0]] = part
+        variants.append((_heading(part, start_s), _with_sounds(messages, place_of, shown)))
+    return variants, notes
 
 
-def _with_sounds(messages: tuple[Message, ...], sounds: dict[str, Audio]) -> tuple[Message, ...]:
+def _distinct(messages: tuple[Message, ...]) -> tuple[list[Audio], dict[Audio, int]]:
+    """The sounds of a conversation, equal ones once, and which of them each object is."""
+    sounds: list[Audio] = []
+    place_of: dict[Audio, int] = {}
+    for sound in (part for message in messages for part in message.content if isinstance(part, Audio)):
+        place = next((place for place, one in enumerate(sounds) if one.equals(sound)), len(sounds))
+        place_of[sound] = place
+        if place == len(sounds):
+            sounds.append(sound)
+    return sounds, place_of
+
+
+def _with_sounds(messages: tuple[Message, ...], place_of: dict[Audio, int], shown: list[Audio]) -> tuple[Message, ...]:
+    """The messages with the sound that is to be shown in the place of each."""
     return tuple(
-        replace(message, content=tuple(sounds[one.key] if isinstance(one, Audio) else one for one in message.content))
+        replace(
+            message,
+            content=tuple(shown[place_of[one]] if isinstance(one, Audio) else one for one in message.content),
+        )
         for message in messages
     )
 

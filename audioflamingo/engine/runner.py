@@ -83,6 +83,8 @@ class Runner:
             prefill = None if _any_adapted(chunks) else self._prefill
             hidden = read_chunks(self._model, self.cache, chunks, sounds, prefill, trims=not _any_adapted(chunks))
         ended = [chunk.sequence for chunk in chunks if chunk.is_last]
+        if not ended:  # kernels are not launched on nothing
+            return hidden.new_empty((0, self._model.config.decoder.vocab_size))
         with self._adapted(ended, [1] * len(ended)):
             return self._model.logits(hidden)
 

@@ -5,6 +5,7 @@ The order and the meaning of each step are those of transformers' logits process
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence as Rows
 from math import isfinite
 
@@ -13,6 +14,19 @@ from torch import Tensor
 
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.types import Sampling
+
+MAX_FACTOR = 1e6  # of a temperature or a penalty; what is larger means no more, and logits times it leave fp32
+MIN_PENALTY = 1e-6
+_SMALLEST = torch.finfo(torch.float32).tiny
+_log = logging.getLogger(__name__)
+
+
+class ChoiceError(FlamingoError):
+    """No token can be chosen."""
+
+
+class OverflowedError(ChoiceError):
+    """Logits are not finite, and so may be whatever was computed before them."""
 
 
 def check_sampling(sampling: Sampling) -> Sampling:
@@ -23,10 +37,14 @@ def check_sampling(sampling: Sampling) -> Sampling:
     """
     rules = (
         (sampling.max_new_tokens >= 1, "max_new_tokens", "at least 1"),
-        (isfinite(sampling.temperature) and sampling.temperature >= 0, "temperature", "0 (greedy) or more"),
+        (0 <= sampling.temperature <= MAX_FACTOR, "temperature", f"0 (greedy) to {MAX_FACTOR:,.0f}"),
         (sampling.top_k >= 0, "top_k", "0 (all) or more"),
         (0 < sampling.top_p <= 1, "top_p", "above 0 and at most 1"),
-        (isfinite(sampling.repetition_penalty) and sampling.repetition_penalty > 0, "repetition_penalty", "above 0"),
+        (
+            MIN_PENALTY <= sampling.repetition_penalty <= MAX_FACTOR,
+            "repetition_penalty",
+            f"{MIN_PENALTY:g} to {MAX_FACTOR:,.0f}, 1 is off",
+        ),
         (0 <= sampling.seed < 2**63, "seed", "0 or more, below 2**63"),
         (all(sampling.stop), "stop", "strings that are not empty"),
     )
@@ -58,13 +76,20 @@ class Sampler:
         return self.sampling.temperature == 0 and self._seen is None and self._rule is None
 
     def choose(self, logits: Tensor) -> int:
-        """The next token from (V,) logits of any float dtype."""
+        """The next token from (V,) logits of any float dtype.
+
+        Raises:
+            OverflowedError: no logit is finite that may come, or some are too large.
+        """
         scores = logits.float()
         if self._seen is not None:
             scores = penalise(scores, self._seen, self.sampling.repetition_penalty)
         if self._rule is not None:
             scores = self._rule.restrict(scores)
-        token = int(scores.argmax()) if self.sampling.temperature == 0 else self._draw(scores)
+        highest, likeliest = scores.max(-1)
+        if not highest.isfinite():
+            raise _overflow(logits.dtype)
+        token = int(likeliest) if self.sampling.temperature == 0 else self._draw(scores - highest)
         if self._seen is not None:
             self._seen[token] = True
         if self._rule is not None:
@@ -72,7 +97,8 @@ class Sampler:
         return token
 
     def _draw(self, scores: Tensor) -> int:
-        scores = scores / self.sampling.temperature
+        """A token by chance; the highest of the scores is 0, so that the smallest temperature leaves it as it is."""
+        scores = scores / max(self.sampling.temperature, _SMALLEST)
         scores = keep_top_k(scores, self.sampling.top_k)
         scores = keep_top_p(scores, self.sampling.top_p)
         uniform = torch.rand((), dtype=torch.float64, generator=self._generator)
@@ -80,10 +106,11 @@ class Sampler:
 
 
 def choose_tokens(logits: Tensor, samplers: Rows[Sampler]) -> list[int | FlamingoError]:
-    """Next tokens of a batch from (B, V) logits, one sampler a row; where a rule fails, its error instead."""
-    if all(sampler.is_plain_greedy for sampler in samplers):
-        tokens: list[int | FlamingoError] = logits.argmax(-1).tolist()
-        return tokens
+    """Next tokens of a batch from (B, V) logits, one sampler a row; where there is none, the error instead."""
+    if samplers and all(sampler.is_plain_greedy for sampler in samplers):
+        highest, likeliest = logits.max(-1)
+        pairs = zip(likeliest.tolist(), highest.tolist(), strict=True)
+        return [token if isfinite(logit) else _overflow(logits.dtype) for token, logit in pairs]
     return [_chosen(sampler, row) for sampler, row in zip(samplers, logits, strict=True)]
 
 
@@ -92,6 +119,19 @@ def _chosen(sampler: Sampler, logits: Tensor) -> int | FlamingoError:
         return sampler.choose(logits)
     except FlamingoError as error:
         return error
+    except Exception as error:  # a rule may be anybody's, and its fault is no other answer's
+        _log.exception("no token could be chosen")
+        reason = f"{type(error).__name__}: {error}"
+        failure = ChoiceError(f"the next token could not be chosen ({' '.join(reason.split())[:100]}); see the log")
+        failure.__cause__ = error
+        return failure
+
+
+def _overflow(dtype: torch.dtype) -> OverflowedError:
+    return OverflowedError(
+        f"the model's logits are not finite in {str(dtype).removeprefix('torch.')}; load it with dtype='bfloat16' or "
+        "'float32', and leave repetition_penalty near 1"
+    )
 
 
 def penalise(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:

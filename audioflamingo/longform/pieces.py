@@ -6,7 +6,6 @@ match, so that no word is doubled and none is cut.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -16,6 +15,8 @@ from audioflamingo.longform.transcript import Segment
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio
 
 MIN_MATCH_WORDS = 2
+EDGE_WORDS = 2  # fewer match where an overlap is nearly silent: then they end the one and begin the other
+QUICK_WORDS_PER_S = 3.0  # what may lie in an overlap though the rest of the piece is silent
 
 
 def pieces_of(audio: Audio, piece_s: float, overlap_s: float) -> Iterator[tuple[float, Audio]]:
@@ -56,11 +57,12 @@ def _seam(before: Segment, after: Segment) -> list[Segment]:
     num_left = min(len(left), _words_in(left, before, shared_s))
     num_right = min(len(right), _words_in(right, after, shared_s))
     tail, head = [_plain(word) for word in left[len(left) - num_left :]], [_plain(word) for word in right[:num_right]]
-    match = difflib.SequenceMatcher(None, tail, head, autojunk=False).find_longest_match()
+    in_tail, in_head, num_same = _longest_match(tail, head)
     middle_s = (before.end_s + after.start_s) / 2
-    if match.size >= min(MIN_MATCH_WORDS, max(len(tail), len(head))) and match.size:
-        cut_left = len(left) - num_left + match.a + match.size
-        cut_right = match.b + match.size
+    is_at_edge = len(tail) - in_tail <= EDGE_WORDS and in_head < EDGE_WORDS
+    if num_same >= MIN_MATCH_WORDS or (num_same and is_at_edge):
+        cut_left = len(left) - num_left + in_tail + num_same
+        cut_right = in_head + num_same
     else:  # nothing in common: one of the two heard nothing there, or both heard differently
         cut_left = len(left) if not head else len(left) - num_left // 4
         cut_right = 0 if not tail else num_right // 4
@@ -70,9 +72,24 @@ def _seam(before: Segment, after: Segment) -> list[Segment]:
     ]
 
 
+def _longest_match(tail: Sequence[str], head: Sequence[str]) -> tuple[int, int, int]:
+    """Where the longest run of equal words begins in both, and how long it is.
+
+    Of several the last of the tail, then the first of the head: so no word between them is lost where words repeat.
+    """
+    best, runs = (0, 0, 0), [0] * (len(head) + 1)  # runs[j]: equal words that end at tail[i - 1] and head[j - 1]
+    for i, one in enumerate(tail, start=1):
+        runs = [0, *(runs[j] + 1 if one == other else 0 for j, other in enumerate(head))]
+        j = max(range(len(runs)), key=runs.__getitem__)
+        if runs[j] and runs[j] >= best[2]:
+            best = (i - runs[j], j - runs[j], runs[j])
+    return best
+
+
 def _words_in(words: Sequence[str], segment: Segment, shared_s: float) -> int:
-    """Words that may lie in the overlap: twice its share, as speech is not even."""
-    return round(2 * len(words) * shared_s / max(segment.end_s - segment.start_s, shared_s)) + 1
+    """Words that may lie in the overlap: twice its share, as speech is not even, or what is quickly said in it."""
+    share = 2 * len(words) * shared_s / max(segment.end_s - segment.start_s, shared_s)
+    return round(max(share, QUICK_WORDS_PER_S * shared_s)) + 1
 
 
 def _plain(word: str) -> str:

@@ -15,12 +15,19 @@ from audioflamingo.errors import PromptError
 from audioflamingo.model.attention import Packing
 from audioflamingo.model.decoder import AttentionContext, CausalContext, Decoder
 from audioflamingo.model.encoder import Encoder
+from audioflamingo.model.fingerprint import Fingerprint
 from audioflamingo.model.projector import Projector
 from audioflamingo.model.rotary_time import rotate_in_time
 
 
 class Flamingo(nn.Module):
-    """Audio Flamingo 3 in any size. Callers never cast: inputs are brought to the weights' dtype and device here."""
+    """Audio Flamingo 3 in any size. Callers never cast: inputs are brought to the weights' dtype and device here.
+
+    Attributes:
+        fingerprint: of the weights that it was loaded with, where they were changed since; else None.
+    """
+
+    fingerprint: Fingerprint | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

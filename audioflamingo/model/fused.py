@@ -1,7 +1,7 @@
 """The decoder's and the encoder's layers with fused kernels, for inference on a GPU; elsewhere the modules run.
 
 The arithmetic and its rounding are those of `model.decoder` and `model.encoder`, the slow twins. Nothing that hangs on
-a layer, such as an adapter, has a say here: `takes_fused` looks. Shapes: N packed tokens, D width.
+a layer, such as an adapter that is on, has a say here: `takes_fused` looks. Shapes: N packed tokens, D width.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _known: WeakKeyDictionary[nn.ModuleList, tuple[object, Products | None]] = WeakK
 
 
 def takes_fused(x: Tensor, layers: nn.ModuleList) -> bool:
-    """Whether these layers may run fused on x: kernels run, nobody trains, no hook hangs, projections are joint."""
+    """Whether these layers may run fused on x: kernels run, nobody trains, no hook has a say, projections are joint."""
     if torch.is_grad_enabled() or not runs_triton(x):
         return False
     return _products(layers) is not None
@@ -74,7 +74,13 @@ def _state(layers: nn.ModuleList) -> list[object]:
 def _state_of(module: nn.Module) -> tuple[Any, ...]:
     tensors = (*module._parameters.values(), *module._buffers.values())
     places = (None if one is None else one.data_ptr() for one in tensors)
-    return (id(module), type(module), bool(module._forward_hooks), bool(module._forward_pre_hooks), *places)
+    return (id(module), type(module), _is_watched(module), *places)
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether a hook has a say in it; those of an adapter that is off have none."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return not all(getattr(hook, "is_off", False) for hook in hooks)
 
 
 def _found_products(layers: Iterable[nn.Module]) -> Products | None:
@@ -83,8 +89,7 @@ def _found_products(layers: Iterable[nn.Module]) -> Products | None:
         attention, mlp = layer.self_attn, layer.mlp
         modules = (*attention.children(), *mlp.children())
         qkv, gate_up = _joint_product(attention), _joint_product(mlp)
-        has_hooks = any(module._forward_hooks or module._forward_pre_hooks for module in modules)
-        if qkv is None or gate_up is None or has_hooks:
+        if qkv is None or gate_up is None or any(map(_is_watched, modules)):
             return None
         found.append((qkv, gate_up))
     return found

@@ -62,14 +62,18 @@ class LeanDecoder:
         self._cos, self._sin = self._tables(1024)
 
     @classmethod
-    def of(cls, decoder: Decoder) -> LeanDecoder | None:
-        """One for this decoder, or None where it would not be the same: other dtypes than fp32, other layers."""
+    def of(cls, decoder: Decoder, *, is_copied: bool = True) -> LeanDecoder | None:
+        """One for this decoder, or None where it would not be the same: other dtypes than fp32, other layers.
+
+        With `is_copied` a small decoder's matrices are laid out anew, which takes as long as a few dozen steps win by
+        it; whoever keeps the copy must not change the weights.
+        """
         weight = decoder.norm.weight  # tables may be stored otherwise
         if weight.device.type != "cpu" or weight.dtype != torch.float32:
             return None
         if type(decoder.lm_head) is not nn.Linear:
             return None
-        is_copied = sum(one.numel() for one in decoder.parameters()) < COPIED_PARAMETERS
+        is_copied = is_copied and sum(one.numel() for one in decoder.parameters()) < COPIED_PARAMETERS
         layers = []
         for layer in decoder.layers:
             found = _Layer.of(layer, is_copied=is_copied)

@@ -70,20 +70,44 @@ class _Rows:
     sequences: Tensor | None
 
 
+Change = Callable[[_Rows, Tensor, Tensor], Tensor]
+"""The rows, a layer's input and its output, to the output that it is to have."""
+
+
+class _Hook:
+    """A change as a forward hook, which says whether it does anything now: what runs without hooks may, while not."""
+
+    def __init__(self, owner: SwitchedAdapter, change: Change) -> None:
+        self._owner, self._change = owner, change
+
+    @property
+    def is_off(self) -> bool:
+        return self._owner.rows is None
+
+    def __call__(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        rows = self._owner.rows
+        return None if rows is None else self._change(rows, inputs[0], output)
+
+
 class SwitchedAdapter:
-    """An adapter on a model, off until `on` says for which sequences it is on."""
+    """An adapter on a model, off until `on` says for which sequences it is on.
+
+    Attributes:
+        rows: where it is on now; None is nowhere.
+    """
 
     def __init__(self, model: Flamingo, adapter: Adapter) -> None:
         self.adapter = adapter
         self._device = model.device
-        self._rows: _Rows | None = None
+        self.rows: _Rows | None = None
         modules = dict(model.named_modules())
         self._handles = [
-            modules[name].register_forward_hook(self._replacing(table, name))
+            modules[name].register_forward_hook(_Hook(self, _replacing(table, name)))
             for name, table in adapter.replaced.items()
         ]
         self._handles += [
-            modules[name].register_forward_hook(self._adding(pair, name)) for name, pair in adapter.low_rank.items()
+            modules[name].register_forward_hook(_Hook(self, _adding(pair, name)))
+            for name, pair in adapter.low_rank.items()
         ]
 
     @contextmanager
@@ -94,11 +118,11 @@ class SwitchedAdapter:
             lengths: packed tokens of each sequence; 1 in a decode step.
             is_on: which sequences asked for it. The head is expected to see one row a sequence.
         """
-        previous, self._rows = self._rows, self._marked(lengths, is_on)
+        previous, self.rows = self.rows, self._marked(lengths, is_on)
         try:
             yield
         finally:
-            self._rows = previous
+            self.rows = previous
 
     def remove(self) -> None:
         """Take it off the model."""
@@ -114,32 +138,31 @@ class SwitchedAdapter:
         tokens = marks.repeat_interleave(torch.tensor(list(lengths))).nonzero()[:, 0]
         return _Rows(tokens.to(self._device), marks.nonzero()[:, 0].to(self._device))
 
-    def _index(self, name: str, rows: _Rows) -> Tensor | None:
-        return rows.sequences if name == HEAD else rows.tokens
 
-    def _adding(self, pair: LowRank, name: str) -> Callable[..., Tensor | None]:
-        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            if self._rows is None:
-                return None
-            index = self._index(name, self._rows)
-            if index is None:
-                return output + pair.delta(inputs[0])
-            return output.index_add(0, index, pair.delta(inputs[0][index]))
+def _index(name: str, rows: _Rows) -> Tensor | None:
+    return rows.sequences if name == HEAD else rows.tokens
 
-        return hook
 
-    def _replacing(self, table: Tensor, name: str) -> Callable[..., Tensor | None]:
-        run = functional.linear if name == HEAD else functional.embedding
+def _adding(pair: LowRank, name: str) -> Change:
+    def change(rows: _Rows, x: Tensor, output: Tensor) -> Tensor:
+        index = _index(name, rows)
+        if index is None:
+            return output + pair.delta(x)
+        return output.index_add(0, index, pair.delta(x[index]))
 
-        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            if self._rows is None:
-                return None
-            index = self._index(name, self._rows)
-            if index is None:
-                return run(inputs[0], table)
-            return output.index_copy(0, index, run(inputs[0][index], table))
+    return change
 
-        return hook
+
+def _replacing(table: Tensor, name: str) -> Change:
+    run = functional.linear if name == HEAD else functional.embedding
+
+    def change(rows: _Rows, x: Tensor, output: Tensor) -> Tensor:
+        index = _index(name, rows)
+        if index is None:
+            return run(x, table)
+        return output.index_copy(0, index, run(x[index], table))
+
+    return change
 
 
 def merged(model: Flamingo, adapter: Adapter) -> dict[str, Tensor]:

@@ -74,7 +74,6 @@ def _expanded(
     before, behind = (boundaries[:1], boundaries[1:]) if boundaries else ((), ())
     expanded: list[int] = []
     spans: list[Span] = []
-    index_of_key: dict[str, int] = {}
     audios: list[Audio] = []
     waiting = iter(slots)
     for token_id in ids:
@@ -82,7 +81,7 @@ def _expanded(
             expanded.append(token_id)
             continue
         audio, num_tokens = next(waiting)
-        index = index_of_key.setdefault(audio.key, len(audios))
+        index = next((place for place, one in enumerate(audios) if one.equals(audio)), len(audios))
         if index == len(audios):
             audios.append(audio)
         expanded += before

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from audioflamingo.errors import CheckpointError
+from audioflamingo.model.fingerprint import fingerprint
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lora import EMBEDDING, HEAD, Adapter, LowRank
+from audioflamingo.think.base import check_base
 from audioflamingo.think.files import read_config, read_tensors
 from audioflamingo.think.names import Target, target_of
 
 FOLDERS = ("think", "stage35")
 STYLE_KEY = "think_style"
+REMEDY = "in Python, load_model(..., any_base=True)"
 MAX_RANK = 4_096
 MAX_SHOWN = 20
 REPLACEABLE = (EMBEDDING, HEAD)
@@ -40,12 +43,14 @@ def adapter_folder(checkpoint: str | Path) -> Path | None:
     return None
 
 
-def read_adapter(folder: str | Path, model: Flamingo) -> Adapter:
+def read_adapter(folder: str | Path, model: Flamingo, *, name: str = "this model", any_base: bool = False) -> Adapter:
     """Read an adapter for a model, in the model's dtype and on its device.
 
     Args:
         folder: adapter_config.json, adapter_model.safetensors, and non_lora_trainables.bin or .safetensors if any.
         model: the base that it is to be used with.
+        name: of the model, for errors.
+        any_base: use it even where it says that it was trained on other weights than the model's.
 
     Raises:
         CheckpointError: anything is missing, left over, misshapen, or of another base; all complaints at once.
@@ -62,6 +67,8 @@ def read_adapter(folder: str | Path, model: Flamingo) -> Adapter:
     tensors = read_tensors(folder, sum(tensor.numel() for tensor in base.values()) * 4)
     adapter, complaints = _assembled(tensors, config, base)
     refuse(folder, complaints)
+    if not any_base:
+        check_base(folder, config, fingerprint(model), name, REMEDY)
     style = config.get(STYLE_KEY)
     return Adapter(adapter.low_rank, adapter.replaced, style if style in ("tags", "free") else None)
 

@@ -24,17 +24,28 @@ _log = logging.getLogger(__name__)
 class Thinking:
     """What a model needs to think: an adapter, or tags in its vocabulary, which mean that it was trained to."""
 
-    def __init__(self, model: Flamingo, tokenizer: Tokenizer, folder: Path | None) -> None:
+    def __init__(
+        self,
+        model: Flamingo,
+        tokenizer: Tokenizer,
+        folder: Path | None,
+        *,
+        name: str = "this model",
+        any_base: bool = False,
+    ) -> None:
         """Note where the adapter is; it is read at the first request.
 
         Args:
             model: the base.
             tokenizer: its tokenizer.
             folder: the adapter's folder, or None where the checkpoint has none.
+            name: of the model, for errors.
+            any_base: use the adapter even where it was trained on other weights.
         """
         self._model = model
         self._tokenizer = tokenizer
         self._folder = folder
+        self._name, self._any_base = name, any_base
         self._adapter: SwitchedAdapter | None = None
 
     @property
@@ -58,7 +69,7 @@ class Thinking:
             CheckpointError: the adapter does not fit.
         """
         if self._adapter is None and self._folder is not None:
-            adapter = read_adapter(self._folder, self._model)
+            adapter = read_adapter(self._folder, self._model, name=self._name, any_base=self._any_base)
             self._adapter = SwitchedAdapter(self._model, adapter)
             _log.debug("thinking adapter with %d parameters from %s", adapter.num_parameters, self._folder)
         if not self.is_possible:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audioflamingo.audio import log_mel_batch, num_audio_tokens, split_windows
 from audioflamingo.train.data.examples import Example
+from audioflamingo.train.heard import Heard
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,8 @@ class PackedBatch:
         mel: (W, bins, F) windows of all sounds in the order of their placeholders, or None.
         num_mel_frames: valid mel frames of each window.
         window_numbers: of each window within its sound, from 0.
+        features: (A, encoder's width) of all sounds in the order of their placeholders, where the encoder has heard
+            them already; `mel` is None then, and `num_mel_frames` those of the windows that it heard for this pack.
     """
 
     ids: Tensor
@@ -36,6 +39,7 @@ class PackedBatch:
     mel: Tensor | None
     num_mel_frames: list[int]
     window_numbers: tuple[int, ...] = ()
+    features: Tensor | None = None
 
     @property
     def num_targets(self) -> int:
@@ -43,8 +47,8 @@ class PackedBatch:
         return len(self.targets)
 
 
-def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> PackedBatch:
-    """Pack examples, at least one; log-mels are computed on the device."""
+def collate(examples: Sequence[Example], device: torch.device | str = "cpu", heard: Heard | None = None) -> PackedBatch:
+    """Pack examples, at least one; log-mels are computed on the device, or what `heard` has of the sounds is taken."""
     ids = torch.tensor([token for example in examples for token in example.ids])
     is_target = torch.tensor([flag for example in examples for flag in example.is_target])
     learnt = is_target.nonzero()[:, 0]
@@ -56,13 +60,20 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> 
         if num_audio_tokens(len(window))
     ]
     windows = [window for _, window in numbered]
-    mel, num_mel_frames = log_mel_batch(windows, device) if windows else (None, ())
+    window_numbers = tuple(number for number, _ in numbered)
+    mel, features, num_mel_frames = None, None, list[int]()
+    if windows and heard is not None:
+        features, num_mel_frames = heard.features(windows, window_numbers)
+    elif windows:
+        mel, mel_frames = log_mel_batch(windows, device)
+        num_mel_frames = list(mel_frames)
     return PackedBatch(
         ids=ids.to(device),
         lengths=tuple(len(example.ids) for example in examples),
         places=(learnt - 1).to(device),
         targets=ids[learnt].to(device),
         mel=mel,
-        num_mel_frames=list(num_mel_frames),
-        window_numbers=tuple(number for number, _ in numbered),
+        num_mel_frames=num_mel_frames,
+        window_numbers=window_numbers,
+        features=features,
     )

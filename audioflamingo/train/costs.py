@@ -52,13 +52,14 @@ class StepCost:
         return None if self.flops_per_s is None else flops / seconds / self.flops_per_s
 
     def _listening(self, pack: PackedBatch) -> int:
-        if pack.mel is None:
+        if pack.mel is None and pack.features is None:
             return 0
         trains = self.stage.trains
         frames = [(mel_frames - 1) // 2 + 1 for mel_frames in pack.num_mel_frames]
         encoder = encoder_flops(self.config.encoder, frames) * (3 if "encoder" in trains else 1)
         passes = 1 + ("projector" in trains) + ("encoder" in trains)
-        return encoder + projector_flops(self.config, sum(count // 2 for count in frames)) * passes
+        num_audio_tokens = sum(count // 2 for count in frames) if pack.features is None else len(pack.features)
+        return encoder + projector_flops(self.config, num_audio_tokens) * passes
 
     def _decoding(self, pack: PackedBatch) -> int:
         decoder, trains = self.config.decoder, self.stage.trains

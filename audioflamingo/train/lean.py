@@ -50,7 +50,12 @@ class _Mask:
 
     def next(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """The mask's next rows."""
-        return torch.empty_like(like).bernoulli_(self.keep, generator=generator)
+        if like.device.type != "cpu":
+            return torch.empty_like(like).bernoulli_(self.keep, generator=generator)
+        # A CPU draws its numbers one after another; 16 bits decide an element, and one draw serves four.
+        drawn = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)
+        first_kept = round((1 - self.keep) * (1 << 16)) - (1 << 15)
+        return (drawn.view(torch.int16)[: like.numel()].view(like.shape) >= first_kept).to(like.dtype)
 
 
 def dense_weight(base: nn.Module, dtype: torch.dtype) -> Tensor:

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audioflamingo.errors import OptionError
+from audioflamingo.model.fingerprint import Fingerprint
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.weights.names import from_ours
+from audioflamingo.think.base import state_base
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PEFT_PREFIX = "base_model.model."
@@ -113,7 +115,13 @@ def adapter_tensors(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def save_adapter(parameters: Mapping[str, Tensor], config: LoraConfig, folder: Path, base: str) -> None:
+def save_adapter(
+    parameters: Mapping[str, Tensor],
+    config: LoraConfig,
+    folder: Path,
+    base: str,
+    weights: Fingerprint | None = None,
+) -> None:
     """Write adapter_model.safetensors and adapter_config.json; the configuration, without which nobody loads, last.
 
     Args:
@@ -121,6 +129,7 @@ def save_adapter(parameters: Mapping[str, Tensor], config: LoraConfig, folder: P
         config: of the adapters.
         folder: where to.
         base: what the adapters belong to, for the reader's information.
+        weights: of the base, so that the adapters are not used with others; see `model.fingerprint`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     targets = PEFT_TARGETS.replace("|".join(DECODER_LINEARS), "|".join(config.targets))
@@ -142,6 +151,8 @@ def save_adapter(parameters: Mapping[str, Tensor], config: LoraConfig, folder: P
     }
     partial = folder / "adapter_model.safetensors.partial"
     save_file(adapter_tensors(parameters), partial, metadata={"format": "pt"})
+    if weights is not None:
+        state_base(partial, weights)
     os.replace(partial, folder / "adapter_model.safetensors")
     partial = folder / "adapter_config.json.partial"
     partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

@@ -91,6 +91,8 @@ class AnswerLoss(nn.Module):
 
     def _audio(self, pack: PackedBatch) -> tuple[Tensor | None, Tensor | None]:
         """Audio embeddings, and a zero that depends on the stub where the stub was heard instead."""
+        if pack.features is not None:
+            return self.model.projector(pack.features), None
         if pack.mel is not None:
             return self.model.projector(self._features(pack.mel, pack.num_mel_frames, pack.window_numbers)), None
         if not self.always_listens:

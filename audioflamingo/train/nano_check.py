@@ -13,7 +13,7 @@ from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.train.nano_items import CTC_ALPHABET, Encodes, Item, load_items, save_items
 from audioflamingo.train.nano_mel import LineLogMel
 from audioflamingo.train.nano_plan import Plan, Shape, make_plan
-from audioflamingo.train.nano_pool import ItemPool, _Room
+from audioflamingo.train.nano_pool import ItemPool, Room
 from audioflamingo.train.nano_render import item_of
 from audioflamingo.train.nano_step import Heads, decode, encode, sequences_of
 from audioflamingo.train.validate import word_errors
@@ -21,7 +21,7 @@ from audioflamingo.train.validate import word_errors
 CHECKED: dict[str, int] = {
     "speech": 64, "one_sound": 24, "two_sounds": 16, "counting": 32, "temporal_order": 24, "speaker_attributes": 32,
     "emotion": 16, "music_knowledge": 32, "music_reasoning": 48, "speech_qa": 16, "think": 24, "chat": 16,
-    "grounding": 8, "needle": 6, "nothing_there": 12,
+    "grounding": 8, "needle": 6, "nothing_there": 12, "several_clips": 24, "by_example": 8,
 }  # fmt: skip
 GROUPS = {"speech": "words", "one_sound": "sounds", "two_sounds": "sounds", "nothing_there": "sounds"}
 
@@ -104,7 +104,7 @@ class Checks:
         waiting = list(range(len(self.kinds)))
         shape = self._shape()
         while waiting:
-            room, chosen = _Room(shape), list[int]()
+            room, chosen = Room(shape), list[int]()
             for item in waiting:
                 needs = (table.frames, table.num_tokens, table.num_windows, table.num_learnt, table.num_spans)
                 if room.takes([int(need[item]) for need in needs]):

@@ -25,7 +25,8 @@ SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 USER, ASSISTANT, END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"
 PLACEHOLDER = "<sound>"
 OPTION = re.compile(r"\([A-H]\) ")
-LETTER_WEIGHT = 5
+LETTER_WEIGHT, ANSWER_WEIGHT = 5, 3
+THOUGHTS_END = "</think>\n"
 CTC_ALPHABET = " abcdefghijklmnopqrstuvwxyz'"  # label 0 is the blank
 
 Samples = npt.NDArray[np.int16]
@@ -151,12 +152,22 @@ def conversation(asks: Sequence[Ask], num_tokens: Sequence[int], tokenizer: Enco
 
 
 def _answer(text: str, tokenizer: Encodes) -> list[tuple[list[int], int]]:
-    """The tokens of an answer; the letter of a chosen option, from which the rest follows, counts several times."""
+    """The tokens of an answer and how much each counts.
+
+    The letter of a chosen option, from which the rest follows, counts several times, and so does what is answered
+    after long thoughts, which would else be one word among a hundred.
+    """
     ids = tokenizer.encode(text + END)
-    if not OPTION.match(text):
-        return [(ids, 1)]
-    place = len(tokenizer.encode(text[:2]))
-    return [(ids[: place - 1], 1), (ids[place - 1 : place], LETTER_WEIGHT), (ids[place:], 1)]
+    thoughts, closed, answer = text.rpartition(THOUGHTS_END)
+    begin = len(tokenizer.encode(thoughts + closed)) if closed else 0
+    weight = ANSWER_WEIGHT if closed else 1
+    if not OPTION.match(answer):
+        return [(ids[:begin], 1), (ids[begin:], weight)]
+    letter = len(tokenizer.encode(thoughts + closed + answer[:2])) - 1
+    return [
+        (ids[:begin], 1), (ids[begin:letter], weight), (ids[letter : letter + 1], LETTER_WEIGHT * weight),
+        (ids[letter + 1 :], weight),
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

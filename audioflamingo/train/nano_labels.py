@@ -7,14 +7,16 @@ rows are found again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 from audioflamingo.world import sounds
 from audioflamingo.world.cast import MOODS, PACES
 from audioflamingo.world.check_music import MUSIC_RULES
+from audioflamingo.world.height import HOP, NUM_HEIGHTS, UNVOICED
 from audioflamingo.world.music.instruments import DRUM_KIT, INSTRUMENTS
+from audioflamingo.world.music.score import TEMPO_RATIO
 from audioflamingo.world.music.theory import NUM_PITCH_CLASSES, PITCH_CLASSES
 from audioflamingo.world.scenes import Scene
 from audioflamingo.world.skills.every import MUSIC_SKILLS, is_defined
@@ -28,6 +30,8 @@ EVENT_NAMES = ("speech", *sorted(sounds.KINDS))
 SLOWEST_BPM, TEMPO_STEP, NUM_TEMPI = 50.0, 1.06, 24
 FINE_TEMPI = range(52, 185, 4)
 BEAT_S = 0.06
+HEIGHT_S = HOP / 16_000
+NUM_PHASES, MOST_BEATS = 4, 4
 MOST_PLACES, MOST_VOICES = 8, 4
 LONGEST_RELATED_S = 30.0  # a window of the encoder: beyond it nothing can be counted
 LEAST_LONGER, LEAST_HIGHER, LEAST_LOUDER_DB, LEAST_STEP_DB = 1.3, 1.2, 8.0, 1.5
@@ -51,6 +55,9 @@ FRAME_NAMES: tuple[str, ...] = (
     "higher", "lower", "coming", "going", "longest", "loudest",
     *(f"{sub.name} {value}" for sub in MUSIC_TOLD for value in sub.values),
     *(f"about {bpm} beats" for bpm in FINE_TEMPI),
+    *(f"height {step}" for step in range(NUM_HEIGHTS)),
+    *(f"phase {quarter}" for quarter in range(NUM_PHASES)),
+    *(f"in bar {beat}" for beat in range(1, MOST_BEATS + 1)),
 )  # fmt: skip
 FRAME_INDEX = {name: index for index, name in enumerate(FRAME_NAMES)}
 
@@ -74,6 +81,7 @@ def spans_of_scene(scene: Scene) -> list[Span]:
     found: list[Span] = [(event.kind, event.start_s, event.end_s) for event in scene.events]
     found += [span for event in scene.events for span in _edges(event.start_s, event.end_s)]
     found += [(f"sex {event.sex}", event.start_s, event.end_s) for event in scene.events if event.sex]
+    found += [span for event in scene.events for span in _heights(event.start_s, event.heights, duration_s)]
     if duration_s <= LONGEST_RELATED_S:
         found += _places([(event.kind, event.start_s, event.end_s) for event in scene.events])
     return found + ([(scene.background, 0.0, duration_s)] if scene.background else [])
@@ -135,6 +143,22 @@ def _voices(events: list[Heard]) -> Iterator[Span]:
             yield "higher" if pitch > before else "lower", event.start_s, event.end_s
 
 
+def _heights(start_s: float, heights: Sequence[int], end_s: float) -> Iterator[Span]:
+    """How high a voice is, on whole audio tokens, so that no token has two heights."""
+    place = round(start_s * AUDIO_TOKENS_PER_S)
+    for step, run in groupby(heights):
+        num = len(list(run))
+        if step != UNVOICED:
+            yield from _on_tokens(f"height {step}", place, min(place + num, int(end_s * AUDIO_TOKENS_PER_S)))
+        place += num
+
+
+def _on_tokens(name: str, first: int, end: int) -> Iterator[Span]:
+    """A span of exactly these audio tokens: its edges lie within the outer ones."""
+    if first < end:
+        yield name, (first + 0.25) / AUDIO_TOKENS_PER_S, (end - 0.25) / AUDIO_TOKENS_PER_S
+
+
 def _edges(start_s: float, end_s: float) -> Iterator[Span]:
     yield "onset", start_s, start_s + BEAT_S
     yield "offset", end_s - BEAT_S, end_s
@@ -148,6 +172,7 @@ def _spans(event: Heard, duration_s: float) -> Iterator[Span]:
     if event.voice is not None:
         for fact in ("sex", "mood", "pace"):
             yield f"{fact} {event.voice[fact]}", event.start_s, end_s
+        yield from _heights(event.start_s, event.heights, end_s)
     if event.piece is not None:
         yield from _music(event.piece, event.start_s, end_s)
 
@@ -186,13 +211,23 @@ def _part(part: Any, start_s: float, end_s: float) -> Iterator[Span]:
 
 
 def _beats(piece: Any, start_s: float, end_s: float) -> Iterator[Span]:
-    """Beats of the piece, the first of each bar apart; the tempo may change at half of it."""
+    """Beats of the piece, the first of each bar apart, and all along where in the beat and in the bar one is."""
+    for beat, (at_s, next_s) in enumerate(pairwise(_beat_times(piece, start_s))):
+        if at_s >= end_s:
+            return
+        place = beat % piece["beats_per_bar"]
+        yield ("downbeat" if place == 0 else "beat"), at_s, at_s + BEAT_S
+        steps = [at_s + (next_s - at_s) * quarter / NUM_PHASES for quarter in range(NUM_PHASES + 1)]
+        tokens = [round(min(step, end_s) * AUDIO_TOKENS_PER_S) for step in steps]
+        for quarter, (first, end) in enumerate(pairwise(tokens)):
+            yield from _on_tokens(f"phase {quarter}", first, end)
+        yield from _on_tokens(f"in bar {place + 1}", tokens[0], tokens[-1])
+
+
+def _beat_times(piece: Any, start_s: float) -> list[float]:
+    """When each beat falls, and when the last one ends; the tempo may change at half of the piece."""
     num_half = len(piece["chords"]) // 2 * piece["beats_per_bar"]
     first_s = piece["half_s"] / num_half
-    ratio = {"steady": 1.0, "faster": 1.4, "slower": 0.7}[piece["tempo_change"]]
+    second_s = first_s / TEMPO_RATIO[piece["tempo_change"]]
     num_beats = len(piece["chords"]) * piece["beats_per_bar"]
-    for beat in range(num_beats):
-        late = max(beat - num_half, 0)
-        at_s = start_s + min(beat, num_half) * first_s + late * first_s / ratio
-        if at_s < end_s:
-            yield ("downbeat" if beat % piece["beats_per_bar"] == 0 else "beat"), at_s, at_s + BEAT_S
+    return [start_s + min(b, num_half) * first_s + max(b - num_half, 0) * second_s for b in range(num_beats + 1)]

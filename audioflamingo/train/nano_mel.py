@@ -21,6 +21,7 @@ FLOOR = 1e-10
 DYNAMIC_RANGE = 8.0  # log10 units below the loudest bin
 FRAMES_PER_PASS = 1 << 15
 SILENT_LOG = math.log10(FLOOR)
+WARPED_SHARE = 0.5  # of items: a stretched axis moves a voice's pitch too, away from its named height
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class LineLogMel:
         mel = power @ self.filters
         windows = _Windows(plan)
         if augmentation is not None and augmentation.warp:
-            mel = _warp(mel, windows, augmentation.warp * plan.window_warps[:, None])
+            chosen = plan.window_warps & (windows.rand_of_items(1)[:, 0] < WARPED_SHARE)
+            mel = _warp(mel, windows, augmentation.warp * chosen[:, None])
         log = mel.clamp(min=FLOOR).log10()
         if augmentation is not None and augmentation.equaliser:
             log = log + _curves(windows, log.shape[1], augmentation.equaliser)
@@ -98,7 +100,7 @@ class _Windows:
     def __init__(self, plan: Plan) -> None:
         self.owner, self.number = plan.frame_window, plan.frame_number
         self.sounds = plan.frame_number >= 0
-        self.num = len(plan.window_start)
+        self.num, self.item = len(plan.window_start), plan.window_item
         self.length = plan.window_samples // HOP_SAMPLES
 
     @property
@@ -109,6 +111,10 @@ class _Windows:
     def rand(self, *shape: int) -> Tensor:
         """(W, ...) evenly between 0 and 1."""
         return torch.rand(self.num, *shape, device=self.device)
+
+    def rand_of_items(self, *shape: int) -> Tensor:
+        """(W, ...) likewise, the same for all windows of an item: its clips are compared with each other."""
+        return self.rand(*shape)[self.item]
 
     def compress(self, log: Tensor) -> Tensor:
         """To the range of values that the encoder knows: nothing lies far below a window's loudest point."""
@@ -140,9 +146,9 @@ class _Windows:
 
 
 def _warp(mel: Tensor, windows: _Windows, most: Tensor) -> Tensor:
-    """Stretch the mel axis by a random factor a window, up to (W, 1) `most`."""
+    """Stretch the mel axis by a random factor an item, up to (W, 1) `most`."""
     num_bins = mel.shape[1]
-    factors = 1.0 + most * (2 * windows.rand(1) - 1)
+    factors = 1.0 + most * (2 * windows.rand_of_items(1) - 1)
     places = (torch.arange(num_bins, device=mel.device) * factors).clamp(max=num_bins - 1.001)
     low = places.long()
     part = (places - low)[windows.owner]
@@ -151,8 +157,8 @@ def _warp(mel: Tensor, windows: _Windows, most: Tensor) -> Tensor:
 
 
 def _curves(windows: _Windows, num_bins: int, most: float) -> Tensor:
-    """(M, bins) slow random responses, one a window: a loudspeaker's or a room's."""
+    """(M, bins) slow random responses, one an item: a loudspeaker's or a room's."""
     waves = torch.tensor([0.5, 1.0, 2.0], device=windows.device)
     axis = torch.linspace(0, 2 * math.pi, num_bins, device=windows.device)
-    phases, sizes = 2 * math.pi * windows.rand(3, 1), 2 * most / 3 * windows.rand(3, 1)
+    phases, sizes = 2 * math.pi * windows.rand_of_items(3, 1), 2 * most / 3 * windows.rand_of_items(3, 1)
     return (sizes * torch.cos(axis * waves[:, None] + phases)).sum(1)[windows.owner]

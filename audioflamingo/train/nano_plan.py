@@ -82,6 +82,7 @@ class Plan:
         window_start: (W,) int64 first sample in the pool; 0 for rooms that are not used.
         window_samples: (W,) int64 samples; 0 likewise.
         window_warps: (W,) bool, whether its mel axis may be stretched: not where music's pitch is to be told.
+        window_item: (W,) int64 which of the items that were picked it belongs to.
         frame_window: (M,) int64 window of each mel frame.
         frame_number: (M,) int64 number within its window; -1 in the gaps.
         frame_valid: (M,) bool, where a frame is one of its window's own.
@@ -109,6 +110,7 @@ class Plan:
     window_start: Tensor
     window_samples: Tensor
     window_warps: Tensor
+    window_item: Tensor
     frame_window: Tensor
     frame_number: Tensor
     frame_valid: Tensor
@@ -259,6 +261,10 @@ def _labels(picked: Sequence[Picked], windows: Sequence[tuple[int, int]], shape:
         "spans": _filled(np.concatenate(spans)[: shape.num_spans], shape.num_spans),
         "is_heard": heard,
         "window_warps": _filled(~np.array(music, np.bool_), shape.num_windows),
+        "window_item": _filled(
+            np.repeat(np.arange(len(picked)), [len(one.windows) for one in picked]) % shape.num_windows,
+            shape.num_windows,
+        ),
     }
 
 

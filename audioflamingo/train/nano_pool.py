@@ -172,7 +172,7 @@ class ItemPool:
 
 def _fill(table: Table, rng: np.random.Generator, shape: Shape, begins_long: bool) -> list[Picked]:
     """Long sounds for about `LONG_FRAMES` of the room, if it begins so, then short ones until hardly any fits."""
-    room, picked = _Room(shape), list[Picked]()
+    room, picked = Room(shape), list[Picked]()
     if begins_long:
         least = round((1 - LONG_FRAMES) * shape.num_frames)
         for item in rng.choice(table.long, MOST_LONG).tolist():
@@ -186,7 +186,7 @@ def _fill(table: Table, rng: np.random.Generator, shape: Shape, begins_long: boo
 
 
 def _take(
-    table: Table, rng: np.random.Generator, room: _Room, items: Ints, picked: list[Picked], most: int, misses: int = 0
+    table: Table, rng: np.random.Generator, room: Room, items: Ints, picked: list[Picked], most: int, misses: int = 0
 ) -> int:
     """Adds a conversation of each item that fits; returns the number of misses in a row, and ends at `most`."""
     chosen = table.conversations(items, rng)
@@ -205,7 +205,7 @@ def _take(
     return misses
 
 
-class _Room:
+class Room:
     """What is left of a step: frames, tokens, windows, targets and spans; and sequences."""
 
     def __init__(self, shape: Shape) -> None:

@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event as StopEvent
 from pathlib import Path
@@ -34,11 +35,13 @@ from audioflamingo.train.nano_words import reworded
 from audioflamingo.train.render import CLEAN_SHARE, scene_of
 from audioflamingo.world import tasks
 from audioflamingo.world.rooms import noise_bed
+from audioflamingo.world.said import WORDS
 from audioflamingo.world.scenes import Dice, Scene, Source
 from audioflamingo.world.skills import SKILLS, make
 from audioflamingo.world.skills.across import every_across
 from audioflamingo.world.skills.base import CHOOSE, EVENT_KINDS, LETTERS, Job, Made, Turn, label
 from audioflamingo.world.skills.every import every_turn
+from audioflamingo.world.skills.music import KNOWLEDGE, REASONING
 from audioflamingo.world.skills.think import STEPS, reasoned
 from audioflamingo.world.skills.times import time_turns
 from audioflamingo.world.text import normalise
@@ -63,7 +66,7 @@ PLAIN_SHARES: dict[str, float] = {
 SKILL_SHARES: dict[str, float] = {
     "temporal_order": 4.5, "temporal_attributes": 4.0, "counting": 6.5, "attribute_identification": 1.0,
     "speaker_attributes": 7.0, "contextual_sound": 1.0, "contextual_speech": 1.2, "information_extraction": 2.0,
-    "general": 1.2, "sound_reasoning": 1.2, "music_knowledge": 3.6, "music_reasoning": 4.6, "speech_in_sound": 1.0,
+    "general": 1.2, "sound_reasoning": 1.2, "music_knowledge": 4.6, "music_reasoning": 5.6, "speech_in_sound": 1.0,
     "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 2.4,
     "several_clips": 6.0, "by_example": 0.8,
     "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.30, "long_order": 0.12,
@@ -175,10 +178,22 @@ def _text_item(rng: random.Random, tokenizer: Encodes) -> Item:
 
 def _lookup(rng: random.Random) -> Ask:
     """The letter of an option that is named: half of what a multiple choice asks for, without a sound."""
-    options = [label(kind) for kind in rng.sample(EVENT_KINDS, rng.randint(2, 4))]
+    pool = rng.choice(_option_pools())
+    options = rng.sample(pool, min(len(pool), rng.randint(2, 4)))
     lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
     wanted = rng.randrange(len(options))
     return Ask("\n".join([f"Which option says {options[wanted]}? {CHOOSE}", *lines]), lines[wanted])
+
+
+@cache
+def _option_pools() -> tuple[tuple[str, ...], ...]:
+    """Everything that options are made of: sounds, half of the time; each fact of music; words that are said."""
+    music = [
+        tuple(sorted({sub.words(value) for value in sub.values})) for sub in (*KNOWLEDGE, *REASONING) if sub.has_options
+    ]
+    others = [*music, *(tuple(words) for words in WORDS.values())]
+    sounds = tuple(label(kind) for kind in EVENT_KINDS)
+    return (*[sounds] * len(others), *others)
 
 
 def _skill_item(name: str, world: World, seed: tuple[int, ...], rng: random.Random, tokenizer: Encodes) -> Item:

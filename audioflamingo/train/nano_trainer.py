@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audioflamingo.model.fingerprint import fingerprint
 from audioflamingo.train.lora import add_lora, save_adapter
 from audioflamingo.train.nano_graphs import Speed, StepRunner
 from audioflamingo.train.nano_mel import LineLogMel
@@ -49,6 +50,7 @@ class NanoTrainer:
     def __init__(self, recipe: NanoRecipe, begin: Start, device: torch.device, speed: Speed) -> None:
         self.recipe, self.begin, self.device = recipe, begin, device
         self.model, self.heads = start(recipe.model, begin.init, begin.heads, begin.tokenizer, recipe.seed)
+        self.base_weights = fingerprint(self.model)
         if recipe.adapter is not None:
             self.heads.requires_grad_(False)
             add_lora(self.model, recipe.adapter, seed=recipe.seed)
@@ -165,7 +167,8 @@ class NanoTrainer:
     def export(self, folder: Path) -> None:
         """The checkpoint and the heads, or the adapter, from the weights as they are in the model now."""
         if self.recipe.adapter is not None:
-            save_adapter(dict(self.model.named_parameters()), self.recipe.adapter, folder / "think", BASE_NAME)
+            parameters = dict(self.model.named_parameters())
+            save_adapter(parameters, self.recipe.adapter, folder / "think", BASE_NAME, self.base_weights)
             return
         save_trained(self.model, self.heads, self.begin.tokenizer, folder)
 

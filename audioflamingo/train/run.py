@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from audioflamingo.config import ModelConfig
 from audioflamingo.errors import CheckpointError, OptionError
+from audioflamingo.model.fingerprint import Fingerprint, fingerprint
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.skeleton import num_parameters
 from audioflamingo.model.weights import load_config, load_flamingo, resolve, save_flamingo
@@ -30,12 +31,14 @@ from audioflamingo.train.deterministic import deterministic_kernels
 from audioflamingo.train.distributed import Processes, shard, whole
 from audioflamingo.train.explained import TrainingError, explained_run
 from audioflamingo.train.feed import Feed
+from audioflamingo.train.heard import Heard
 from audioflamingo.train.lora import save_adapter
 from audioflamingo.train.memory import Memory, as_size, device_memory, estimate, num_trained
 from audioflamingo.train.parts import prepare, trained
 from audioflamingo.train.pointwise import pointwise
 from audioflamingo.train.report import Log, write_report
 from audioflamingo.train.stages import Stage
+from audioflamingo.train.stopping import told_to_stop
 from audioflamingo.train.trainer import Progress, Saving, Trainer
 from audioflamingo.train.updates import Updates
 
@@ -127,6 +130,7 @@ def _trained(job: Job, processes: Processes, report: Callable[[Progress], None],
         stage.batch_s, stage.micro_s, stage.epochs, stage.seed, processes.feeding[1],
     )  # fmt: skip
     model = _load(base, stage, processes)
+    weights = fingerprint(model)  # before the base is put in few bits, divided, or trained
     memory = _memory(config, stage, schedule, processes)
     tell(memory.described(device_memory(processes.device)))
     loss = prepare(model, stage, processes=processes, num_kept=memory.num_kept)
@@ -136,15 +140,16 @@ def _trained(job: Job, processes: Processes, report: Callable[[Progress], None],
         shard(loss, model, stage.precision, processes)
     parameters = trained(loss)
     _check_space(job, parameters, processes)
-    with closing(Feed(corpus, maker, schedule, rank=processes.feeding[0])) as feed:
+    with closing(Feed(corpus, maker, schedule, rank=processes.feeding[0])) as feed, told_to_stop() as is_told_to_stop:
         trainer = Trainer(
             loss=loss, stage=stage, updates=Updates(parameters, stage), feed=feed, processes=processes,
             saving=Saving(job.out / CHECKPOINTS, job.save_every_steps, job.keep),
-            identity=_identity(job, config, corpus, schedule), filler_id=tokenizer.im_end,
+            identity=_identity(job, config, corpus, schedule, weights), filler_id=tokenizer.im_end,
             cost=_cost(config, stage, processes),
+            heard=_heard(model, stage, processes), is_told_to_stop=is_told_to_stop,
         )  # fmt: skip
         log = _train(trainer, job, report)
-    folder = _export(job, base, texts, model, trainer)
+    folder = _export(job, texts, model, trainer, weights)
     bad = [*corpus.bad, *feed.bad_rows]
     if processes.is_first:
         if bad:
@@ -237,6 +242,17 @@ def _memory(config: ModelConfig, stage: Stage, schedule: Schedule, processes: Pr
     )
 
 
+def _heard(model: Flamingo, stage: Stage, processes: Processes) -> Heard | None:
+    """A memory for what the encoder gives, where that pays: on a CPU, if it is frozen and hears all more than once.
+
+    On a GPU the encoder is a twelfth of a step, and many short sounds are quicker together. Shards can only be run by
+    all processes at once.
+    """
+    is_frozen = "encoder" not in stage.trains and stage.captioner is None
+    pays = is_frozen and not processes.shards and stage.epochs > 1 and model.device.type == "cpu"
+    return Heard(model) if pays else None
+
+
 def _cost(config: ModelConfig, stage: Stage, processes: Processes) -> StepCost:
     dtype = torch.bfloat16 if stage.precision == "bfloat16" else torch.float32
     rate = matmul_rate(processes.device, dtype)
@@ -256,21 +272,21 @@ def _check_space(job: Job, parameters: dict[str, nn.Parameter], processes: Proce
         )
 
 
-def _identity(job: Job, config: ModelConfig, corpus: Corpus, schedule: Schedule) -> str:
+def _identity(job: Job, config: ModelConfig, corpus: Corpus, schedule: Schedule, weights: Fingerprint) -> str:
     """What a checkpoint and the run that resumes from it must share; the number of processes may change."""
     stage = asdict(job.stage) | {"published": None}
     plan = (schedule.pack_s, schedule.packs_per_step)
-    described = repr((sorted(stage.items()), job.base, config, corpus.fingerprint, plan))
+    described = repr((sorted(stage.items()), job.base, config, corpus.fingerprint, plan, weights.digest))
     return hashlib.sha256(described.encode()).hexdigest()
 
 
-def _export(job: Job, base: Path, texts: Path, model: Flamingo, trainer: Trainer) -> Path:
+def _export(job: Job, texts: Path, model: Flamingo, trainer: Trainer, weights: Fingerprint) -> Path:
     """Write the adapter, or the whole model with its tokenizer."""
     stage, processes = job.stage, trainer.processes
     if stage.lora is not None:
         adapters = {name: whole(parameter.detach()) for name, parameter in trainer.updates.parameters.items()}
         if processes.is_first:
-            save_adapter(adapters, stage.lora, job.out, job.base)
+            save_adapter(adapters, stage.lora, job.out, job.base, weights)
         return job.out
     folder = job.out / MODEL_FOLDER
     dtype = torch.float32 if stage.precision == "float32" else torch.bfloat16

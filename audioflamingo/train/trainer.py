@@ -24,6 +24,7 @@ from audioflamingo.train.data.corpus import check_bad_share
 from audioflamingo.train.distributed import Processes
 from audioflamingo.train.explained import TrainingError, explained_step
 from audioflamingo.train.feed import Feed
+from audioflamingo.train.heard import Heard
 from audioflamingo.train.stages import Stage
 from audioflamingo.train.updates import Updates, rate_at
 
@@ -82,6 +83,8 @@ class Trainer:
         identity: what a run must have in common with its checkpoints.
         filler_id: any token id, for packs that hold nothing.
         cost: operations of a pack, for the progress.
+        heard: what a frozen encoder gave, or None where it hears every pack anew.
+        is_told_to_stop: asked after every step; where it is, a checkpoint is written and the run ends.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only parts of one run
@@ -96,10 +99,12 @@ class Trainer:
         identity: str,
         filler_id: int,
         cost: StepCost | None = None,
+        heard: Heard | None = None,
+        is_told_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.loss, self.stage, self.updates, self.feed = loss, stage, updates, feed
         self.processes, self.saving, self.identity, self.filler_id = processes, saving, identity, filler_id
-        self.cost = cost
+        self.cost, self.heard, self.is_told_to_stop = cost, heard, is_told_to_stop
         self.step = 0
         self._seconds: list[float] = []
 
@@ -134,7 +139,7 @@ class Trainer:
         """Train to the end.
 
         Raises:
-            TrainingError: memory ran out, or numbers stopped being finite.
+            TrainingError: memory ran out, numbers stopped being finite, or the run was told to stop.
             TrainingDataError: too many rows turned out to be broken.
             CheckpointError: a checkpoint cannot be written.
         """
@@ -143,8 +148,20 @@ class Trainer:
                 progress = self._one_step()
             report(progress)
             at_end = self.step == self.num_steps
-            if self.saving and (self.step % self.saving.every_steps == 0 or at_end):
+            must_stop = self._must_stop() and not at_end
+            if self.saving and (self.step % self.saving.every_steps == 0 or at_end or must_stop):
                 self.save(self.saving)
+            if must_stop:
+                raise TrainingError(
+                    f"told to stop (SIGTERM) after step {self.step} of {self.num_steps}; start again with the same "
+                    "--out: the run goes on from there"
+                )
+
+    def _must_stop(self) -> bool:
+        """Whether any process was told to: all of them have to write the checkpoint."""
+        told = torch.tensor([float(self.is_told_to_stop())], device=self.processes.device)
+        self.processes.sum([told])
+        return bool(told.item())
 
     def save(self, saving: Saving) -> None:
         """Write a checkpoint of the present state."""
@@ -160,7 +177,7 @@ class Trainer:
         num_sharing = self.processes.size if self.processes.splits else 1
         for index, examples in packs:
             if examples or self.processes.shards:
-                pack = collate(examples, self.processes.device) if examples else self._nothing()
+                pack = collate(examples, self.processes.device, self.heard) if examples else self._nothing()
                 total += self._learn(pack, index, num_targets)
                 num_tokens += sum(pack.lengths) // num_sharing
                 flops += self.cost.of(pack) // num_sharing if self.cost else 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from audioflamingo.train.explained import TrainingError
 from audioflamingo.train.stages import Stage
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -71,11 +72,17 @@ class Updates:
         return found
 
     def step(self, gradients: Mapping[str, Tensor], rate: float) -> float:
-        """Clip, update and forget the gradients; returns their norm before clipping."""
+        """Clip, update and forget the gradients; returns their norm before clipping.
+
+        Raises:
+            TrainingError: it is not finite; nothing was updated.
+        """
         for name, master in self.masters.items():
             master.grad = gradients[name]
         norm = torch.nn.utils.clip_grad_norm_(list(self.masters.values()), self.stage.clip)
         whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if not torch.isfinite(whole):  # clipping would make every parameter NaN, and the next checkpoint with them
+            raise TrainingError("the gradients are not finite; lower --rate and start again")
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.step()

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from audioflamingo.errors import FlamingoError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world import disguise, rooms, sounds
+from audioflamingo.world.height import heights
 from audioflamingo.world.sounds.variety import render_varied
 from audioflamingo.world.text import SentenceGenerator, normalise
 from audioflamingo.world.voices import Sex, Speaker, draw_speaker, speak
@@ -42,6 +43,7 @@ class Event:
         end_s: where it ends.
         text: what is said, in transcript form; None unless it is speech.
         sex: of the speaker; None unless it is speech.
+        heights: of the voice in every 40 ms from the start (`world.height`); known where the source has variety.
     """
 
     kind: str
@@ -49,6 +51,7 @@ class Event:
     end_s: float
     text: str | None = None
     sex: Sex | None = None
+    heights: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +158,8 @@ def speech_scene(source: Source, dice: Dice, *, num_sentences: int = 1) -> Scene
         pause = np.zeros(int(dice.plain.uniform(*PAUSE_S) * SAMPLE_RATE_HZ) if index else 0, np.float32)
         start = clock + len(pause) / SAMPLE_RATE_HZ
         clock = start + len(samples) / SAMPLE_RATE_HZ
-        events.append(Event("speech", start, clock, text, speaker.sex))
+        told_heights = heights(samples) if source.variety else ()
+        events.append(Event("speech", start, clock, text, speaker.sex, told_heights))
         pieces += [pause, samples]
     return _finish(np.concatenate(pieces), tuple(events), source, dice)
 
@@ -228,7 +232,7 @@ def _finish(content: Samples, events: tuple[Event, ...], source: Source, dice: D
     samples = np.zeros(total, np.float32)
     samples[lead : lead + len(content)] = content
     shift = lead / SAMPLE_RATE_HZ
-    moved = tuple(Event(e.kind, e.start_s + shift, e.end_s + shift, e.text, e.sex) for e in events)
+    moved = tuple(replace(e, start_s=e.start_s + shift, end_s=e.end_s + shift) for e in events)
     return Scene(_within_scale(rooms.channel(samples, dice.numeric, source.strength)), moved)
 
 

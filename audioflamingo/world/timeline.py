@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from audioflamingo.errors import OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world import disguise, rooms, sounds
 from audioflamingo.world.cast import Voice
+from audioflamingo.world.height import heights
 from audioflamingo.world.music import midi, synth
 from audioflamingo.world.music.score import Score
 from audioflamingo.world.said import Statement
@@ -115,6 +116,7 @@ class Heard:
         words: what is said when, on the scene's clock; None where the engine does not tell.
         says: topic and facts of what is said, or None.
         piece: facts and notes of the music, or None.
+        heights: of the voice in every 40 ms from the start (`world.height`); known where the world has variety.
     """
 
     kind: str
@@ -127,6 +129,7 @@ class Heard:
     words: tuple[Word, ...] | None = None
     says: Mapping[str, Any] | None = None
     piece: Mapping[str, Any] | None = None
+    heights: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def duration_s(self) -> float:
@@ -156,6 +159,7 @@ class Timeline:
         events = []
         for event in self.events:
             values = asdict(event)
+            del values["heights"]  # for training: no question is about it
             values["transcript"] = normalise(event.text) if event.text else None
             events.append({name: value for name, value in values.items() if value is not None})
         return {"duration_s": round(self.duration_s, DIGITS), "events": events}
@@ -191,8 +195,11 @@ class Stage:
         """One statement by a voice; a plain text carries no facts."""
         statement = said if isinstance(said, Statement) else Statement(said)
         samples, words = speak_timed(statement.text, voice.rendered(), exact=self.world.exact)
-        if self.world.variety:
-            samples = disguise.changed(samples, self._disguise(voice), self.dice.numeric)
+        change = self._disguise(voice) if self.world.variety else disguise.Change()
+        change = replace(change, tilt_db=change.tilt_db + voice.tilt_db)
+        if change != disguise.Change():
+            samples = disguise.changed(samples, change, self.dice.numeric)
+        told_heights = heights(samples) if self.world.variety else ()
         level_db += voice.loudness_db
         rms = rooms.active_rms(samples) + 1e-9
         start = self.clock_s if start_s is None else start_s
@@ -207,6 +214,7 @@ class Stage:
         return self._put(
             samples * np.float32(SPEECH_LEVEL / rms * _amplitude(level_db)), "speech", start_s,
             level_db=level_db, text=statement.text, voice=facts, words=placed or None, says=statement.facts or None,
+            heights=told_heights,
         )  # fmt: skip
 
     def music(
@@ -217,7 +225,7 @@ class Stage:
         if fonts and self.dice.plain.random() < self.world.soundfont_share:
             samples = midi.render_with_font(score, self.dice.plain.choice(fonts))
         else:
-            samples = synth.render(score, self.dice.numeric, held_out=self.world.unknown)
+            samples = synth.render(score, self.dice.numeric, held_out=self.world.unknown, variety=self.world.variety)
         gain = MUSIC_LEVEL / (rooms.active_rms(samples) + 1e-9) * _amplitude(level_db)
         return self._put(
             samples * np.float32(gain), "music", start_s, level_db=level_db, piece=score.truth(), layer=layer

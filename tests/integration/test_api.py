@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from transformers import WhisperFeatureExtractor
@@ -87,6 +88,35 @@ def test_one_bad_conversation_does_not_lose_the_others(model, conversations, tmp
     assert [found[0], found[3]] == model.generate(conversations[:2], max_new_tokens=5)
     with pytest.raises(AudioError):
         model.generate([conversations[0], bad], max_new_tokens=5)
+
+
+def test_options_of_one_that_are_not_allowed_are_its_own_error(model):
+    each = [{}, {"max_new_tokens": 0}, None]
+    replies = model.generate(["One?", "Two?", "Three?"], each=each, errors="return", max_new_tokens=3)
+    assert replies[0].usage.completion_tokens == 3
+    assert [type(one) for one in replies[1:]] == [OptionError, OptionError]
+    with pytest.raises(OptionError, match="max_new_tokens is 0"):
+        model.generate(["One?", "Two?"], each=[{}, {"max_new_tokens": 0}])
+    with pytest.raises(OptionError, match="top_q"):
+        model.generate(["One?"], errors="return", top_q=1)
+
+
+@pytest.mark.parametrize("one", ["Hello?", Message("user", ("Hello?",)), {"role": "user", "content": "Hello?"}])
+def test_a_conversation_is_not_taken_for_a_list_of_them(model, one):
+    with pytest.raises(PromptError, match="list of conversations"):
+        model.generate(one)
+
+
+@pytest.mark.parametrize(
+    "samples", [np.full(16_000, np.nan, np.float32), np.zeros((16_000, 2), np.float32), np.zeros(16_000, np.int16)]
+)
+def test_an_audio_made_by_hand_is_checked_wherever_it_stands(model, samples):
+    audio = Audio(samples, "made by hand")
+    for content in ((audio, "What is it?"), [{"type": "audio", "audio": audio}, "What is it?"]):
+        with pytest.raises(AudioError, match="made by hand"):
+            model.answer([{"role": "user", "content": content}])
+    with pytest.raises(AudioError, match="made by hand"):
+        model.answer(Message("user", (audio, "What is it?")))
 
 
 def test_sounds_from_anywhere_are_the_same_sound(model, write_wav, noise):

@@ -170,9 +170,12 @@ def watched(*words):
                 return
             pieces.append(piece)
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    code = process.wait(TIMEOUT_S)
+    try:
+        code = process.wait(TIMEOUT_S)
+    finally:
+        process.kill()
     reader.join(TIMEOUT_S)
     os.close(ours)
     text = b"".join(pieces).decode()

@@ -1,5 +1,6 @@
 """Thinking from the API and the shell, on a tiny checkpoint with an adapter that makes it say what we want."""
 
+import io
 import json
 import re
 import shutil
@@ -131,6 +132,28 @@ def test_from_the_shell(thinking_checkpoint, write_wav):
     values = json.loads(as_json.stdout)
     assert values["thoughts"] == thoughts.strip()
     assert values["text"] == done.stdout.removesuffix("\n")
+
+
+@pytest.mark.parametrize("limit", [2, 9])
+def test_the_most_tokens_of_thoughts_from_the_shell(thinker, thinking_checkpoint, write_wav, capsys, limit):
+    file = write_wav()
+    words = [f"--think={limit}", str(file), "Why?", "--model", str(thinking_checkpoint), "--max-new-tokens", "60"]
+    assert main(["ask", *words, "--device", "cpu", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    expected = thinker.ask(file, "Why?", think=True, max_thought_tokens=limit, max_new_tokens=60)
+    assert values["thoughts"] == expected.thoughts
+    assert values["text"] == expected.text
+    assert main(["ask", f"--think={60}", *words[1:]]) == 2
+    assert "--think=60 of --max-new-tokens 60" in capsys.readouterr().err
+
+
+def test_the_most_tokens_of_thoughts_in_a_conversation(thinking_checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("/think 3\nWhy?\n/think 0\n/think off\n"))
+    assert main(["chat", "--model", str(thinking_checkpoint), "--device", "cpu", "--max-new-tokens", "40"]) == 0
+    captured = capsys.readouterr()
+    assert "thinking is on, in at most 3 tokens\n" in captured.out
+    assert "thinking is off\n" in captured.out
+    assert "--think=0, allowed: at least 1" in captured.err
 
 
 def test_thoughts_before_a_schema(thinker):

@@ -72,6 +72,20 @@ def kill_at(start, log, num_lines):
     os.kill(pid, signal.SIGKILL)
 
 
+FORKED = []
+
+
+@pytest.fixture(autouse=True)
+def _nobody_stays():
+    """A copy that hangs must not keep pytest from ending, which waits for its children without a limit."""
+    yield
+    while FORKED:
+        process = FORKED.pop()
+        if process.is_alive():
+            process.kill()
+        process.join(30)
+
+
 def forked(arguments, environment=None, errors=None):
     def child():
         if errors is not None:
@@ -81,6 +95,7 @@ def forked(arguments, environment=None, errors=None):
 
     process = FORK.Process(target=child)
     process.start()
+    FORKED.append(process)
     return process
 
 
@@ -91,12 +106,30 @@ def test_runs_killed_at_any_moment_end_with_the_same_bits(base, rows, tmp_path):
     for num_lines in (1, 2, 5, 8):  # before, while and after checkpoints are written
         process = forked(words(base, rows, tmp_path / "killed"))
         kill_at(lambda p=process: (p.pid, lambda: not p.is_alive()), tmp_path / "killed" / "log.jsonl", num_lines)
-        process.join()
+        process.join(30)
         assert process.exitcode == -signal.SIGKILL
         assert not (tmp_path / "killed" / "model").exists()
     assert main(words(base, rows, tmp_path / "killed")) == 0
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_sigterm_ends_a_run_at_a_checkpoint_of_its_last_step(base, rows, tmp_path):
+    assert main(words(base, rows, tmp_path / "whole")) == 0
+    out, seldom = tmp_path / "stopped", ("--save-every", "1000")
+    process = forked(words(base, rows, out, *seldom), errors=tmp_path / "errors")
+    until = time.monotonic() + 60
+    while not (out / "log.jsonl").exists() and time.monotonic() < until:
+        time.sleep(0.001)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 2
+    assert "told to stop (SIGTERM) after step" in (tmp_path / "errors").read_text()
+    (saved,) = (out / "checkpoints").iterdir()
+    num_done = int(saved.name.removeprefix("step-"))
+    assert 0 < num_done == len(losses(out)) < len(losses(tmp_path / "whole"))
+    assert main(words(base, rows, out, *seldom)) == 0
+    assert equal(weights(tmp_path / "whole"), weights(out))
 
 
 @pytest.mark.slow
@@ -117,7 +150,7 @@ def test_twenty_kills_at_random_moments_change_no_bit(base, rows, tmp_path, stag
         process.join(moments.uniform(0.05, 0.6) * whole_s)
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        process.join(30)
         if process.exitcode == -signal.SIGKILL:
             num_kills += 1
             continue
@@ -205,7 +238,7 @@ def test_torchrun_starts_it_and_a_killed_one_resumes(base, rows, one, tmp_path):
     command = [sys.executable, "-m", "audioflamingo", *words(base, rows, tmp_path / "killed", *PACKS)]
     process = subprocess.Popen(command, env=environment)
     kill_at(lambda: (process.pid, lambda: process.poll() is not None), tmp_path / "killed" / "log.jsonl", 2)
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(30) == -signal.SIGKILL
     subprocess.run(command, env=environment, check=True, timeout=200)
     assert equal(weights(one), weights(tmp_path / "killed"))
 

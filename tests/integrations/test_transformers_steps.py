@@ -48,6 +48,7 @@ def walked(found):
 @pytest.mark.parametrize("room", [512, 1])
 def test_graphs_and_lean_steps_give_the_plain_ones_logits(flamingo, room, monkeypatch):
     monkeypatch.setattr(steps, "ROOM_TOKENS", room)
+    monkeypatch.setattr(steps, "STEPS_BEFORE_COPY", 3)
     expected = walked(PlainSteps(flamingo, prefilled(flamingo)))
     fuse_projections(flamingo)
     lean = steps_for(flamingo, prefilled(flamingo), is_free=True)

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import random
 
 import numpy as np
 import pytest
@@ -94,6 +95,29 @@ def test_silence_and_disagreement_at_a_seam():
     joined = stitch([Segment(0, 30, "One, two; three four"), Segment(25, 55, "Three. Four five")])
     assert " ".join(one.text for one in joined) == "One, two; three four five"
     assert stitch([]) == []
+
+
+def test_words_that_are_repeated_at_a_seam_are_not_lost():
+    before = Segment(0, 30, "so they said " * 10 + "one two three one two three")
+    after = Segment(25, 55, "one two three four " + "and more came " * 8)
+    joined = " ".join(one.text for one in stitch([before, after]))
+    assert "said one two three one two three four and" in joined
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_pauses_of_any_length_lose_and_double_no_word(seed):
+    """Speech of uneven density, cut where it falls; a word that a piece's border cuts is not heard in that piece."""
+    rng = random.Random(seed)
+    words, time_s = [], 0.0
+    while time_s < 104:
+        spoken_s = rng.uniform(0.2, 0.6)
+        words.append((time_s, time_s + spoken_s, f"w{rng.randrange(300)}"))
+        time_s += spoken_s + (rng.uniform(0.5, 4) if rng.random() < 0.15 else 0.02)
+    segments = [
+        Segment(start, start + 30, " ".join(word for begin, end, word in words if begin >= start and end <= start + 30))
+        for start in range(0, 100, 25)
+    ]
+    assert " ".join(one.text for one in stitch(segments)) == " ".join(word for _, _, word in words)
 
 
 def bursts(*spans, duration_s, level=0.3, floor=1e-4):

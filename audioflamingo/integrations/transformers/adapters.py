@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from audioflamingo.errors import CheckpointError
+from audioflamingo.integrations.transformers import adapter_base
 from audioflamingo.integrations.transformers.adapter_files import (
+    HUB_OPTIONS,
     Adapter,
     find_folder,
     has_extra_tensors,
@@ -41,19 +43,26 @@ class ThinkAdapters(AdapterSwitches):
             peft_model_id: a folder or a hub id.
             adapter_name: "default" if not given.
             kwargs: `subfolder`, such as "think"; `is_trainable`; `revision`, `token`, `cache_dir` and
-                `local_files_only` of the hub; more as transformers has them, without `subfolder`.
+                `local_files_only` of the hub; more as transformers has them, without `subfolder`. `any_base=True` uses
+                an adapter even where it says that it was trained on other weights than the model's.
 
         Raises:
-            CheckpointError: a file is missing or broken, or a tensor of it fits nothing in the model.
+            CheckpointError: a file is missing or broken, a tensor of it fits nothing in the model, or it was trained on
+                other weights.
         """
-        subfolder = kwargs.pop("subfolder", None)
+        subfolder, any_base = kwargs.pop("subfolder", None), bool(kwargs.pop("any_base", False))
         if peft_model_id is None or (subfolder is None and not has_extra_tensors(peft_model_id)):
+            hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
+            if peft_model_id is not None and not any_base and (found := adapter_base.folder_of(peft_model_id, hub)):
+                adapter_base.check(self, found, self._base_tables)
             return super().load_adapter(peft_model_id, adapter_name, **kwargs)  # type: ignore[misc]
         is_trainable = bool(kwargs.pop("is_trainable", False))
         name = adapter_name or "default"
         if name in getattr(self, "peft_config", {}):
             raise CheckpointError(f"an adapter named {name!r} is loaded already; pass another adapter_name")
         adapter = read_adapter(find_folder(peft_model_id, subfolder, kwargs), self)
+        if not any_base:
+            adapter_base.check(self, adapter.folder, self._base_tables)
         self._add(adapter, name, is_trainable=is_trainable)
         return None
 
@@ -83,12 +92,22 @@ class ThinkAdapters(AdapterSwitches):
         for name in names:
             self._replaced.pop(name, None)
 
-    def save_replaced(self, folder: str | os.PathLike[str]) -> None:
-        """Write the tensors that the adapter in place brought beside LoRA, if any, for `load_adapter` to find."""
+    def complete_adapter(self, folder: str | os.PathLike[str]) -> None:
+        """Write what transformers leaves out of an adapter that it saved: which base it is of, and other tensors.
+
+        Those are what the adapter in place brought beside LoRA, if anything, for `load_adapter` to find.
+        """
+        if getattr(self, "_hf_peft_config_loaded", False):
+            adapter_base.state(self, folder, self._base_tables)
         if self._in_place is None:
             return
         names = self._replaced[self._in_place]
         write_extra_tensors(folder, {name: self._parameter(name).detach() for name in names})
+
+    @property
+    def _base_tables(self) -> dict[str, Tensor]:
+        """The base model's own tensors in the place of which an adapter's are now."""
+        return {} if self._in_place is None else self._replaced[self._in_place]
 
     @property
     def _replaced(self) -> dict[str, dict[str, Tensor]]:

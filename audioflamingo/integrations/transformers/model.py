@@ -197,7 +197,7 @@ class AudioFlamingo3ForConditionalGeneration(ThinkAdapters, ReferenceForConditio
         loader.write(save_directory)
         with loader.announced(self.config):
             super().save_pretrained(save_directory, *args, **kwargs)
-        self.save_replaced(save_directory)
+        self.complete_adapter(save_directory)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = "AutoModel") -> None:

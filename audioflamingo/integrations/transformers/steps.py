@@ -30,6 +30,7 @@ from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lean import LeanDecoder
 from audioflamingo.model.threads import threads_for
 
+STEPS_BEFORE_COPY = 64  # of a call on a CPU: what a copy of a small decoder's matrices costs, so many steps win by it
 ROOM_TOKENS = 512  # of answers that a paged cache has room for at first; beyond it, it is doubled
 
 
@@ -58,7 +59,7 @@ def steps_for(flamingo: Flamingo, cache: KVCache, *, is_free: bool) -> Steps:
         fuse_projections(flamingo)
     if cache.device.type == "cuda":
         return GraphSteps(graphs_of(flamingo), cache)
-    lean = LeanDecoder.of(flamingo.decoder)
+    lean = LeanDecoder.of(flamingo.decoder, is_copied=False)
     if lean is not None:
         return LeanSteps(flamingo, lean, cache)
     return PlainSteps(flamingo, cache)
@@ -80,13 +81,21 @@ class PlainSteps:
 
 
 class LeanSteps:
-    """By few calls, for a CPU."""
+    """By few calls, for a CPU.
+
+    Nothing is kept for the next call, as weights may change between two in ways that nobody can see. So a long answer
+    alone gets a copy of the matrices, and only once it has become one.
+    """
 
     def __init__(self, flamingo: Flamingo, lean: LeanDecoder, cache: KVCache) -> None:
-        self._config, self._lean, self._cache = flamingo.config.decoder, lean, cache
+        self._decoder, self._config, self._lean, self._cache = flamingo.decoder, flamingo.config.decoder, lean, cache
+        self._num_steps = 0
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
         """See `Steps`."""
+        self._num_steps += 1
+        if self._num_steps == STEPS_BEFORE_COPY:
+            self._lean = LeanDecoder.of(self._decoder) or self._lean
         self._cache.grow()
         positions = [length - 1 for length in self._cache.lengths]
         flops = len(tokens) * prefill_flops(self._config, 1, num_cached_tokens=max(positions))

@@ -13,6 +13,8 @@ _CHUNK = 4096
 def advance_greedily(logits: Tensor, tokens: Tensor, lengths: Tensor, most_positions: int) -> None:
     """Put the first of each row's highest logits into `tokens`, and lengthen every row by one, both in place.
 
+    A row of which no logit is a number gets token 0.
+
     Args:
         logits: (B, V).
         tokens: (B,) int64.
@@ -32,6 +34,6 @@ def advance_greedily(logits: Tensor, tokens: Tensor, lengths: Tensor, most_posit
     where = logits.new_empty((num_rows, num_chunks), dtype=torch.int32)
     chunk_maximum_kernel[(num_rows, num_chunks)](logits, highest, where, vocab_size, num_chunks, BLOCK=_CHUNK)
     advance_kernel[(num_rows,)](
-        highest, where, tokens, lengths, num_chunks, most_positions,
+        highest, where, tokens, lengths, vocab_size, num_chunks, most_positions,
         CHUNKS_BLOCK=1 << (num_chunks - 1).bit_length(), num_warps=1,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world.music.instruments import DRUM_KIT, INSTRUMENTS, NUM_BUILDS, Instrument
 from audioflamingo.world.music.score import Note, Part, Score
 from audioflamingo.world.music.theory import frequency_hz
+from audioflamingo.world.music.widened import LOUD, draw_timbre, drum, recorded, tone
 
 Samples = npt.NDArray[np.float32]
 Rng = np.random.Generator
@@ -30,14 +31,24 @@ DB60 = 6.908
 PEAK = 0.9
 PART_LEVELS = {"melody": 1.0, "second voice": 1.0, "chords": 0.5, "bass": 0.9, "drums": 0.8}
 VIBRATO_HZ = 5.5
+WIDENED_SHARE = 0.75  # of training's parts at full variety
+LOOSENESS_S, BALANCE_DB = 0.008, 4.0
 
 
 @dataclass
 class Desk:
-    """Settings of one rendering: the build of each part, and a small detuning, from one generator."""
+    """Settings of one rendering: the build of each part, and a small detuning, from one generator.
+
+    Attributes:
+        rng: draws them.
+        builds: to draw from.
+        variety: share of the parts that get a timbre of their own (`widened`) times `WIDENED_SHARE`.
+        notes: those that were made.
+    """
 
     rng: Rng
     builds: tuple[int, ...] = tuple(range(NUM_BUILDS - 1))
+    variety: float = 0.0
     notes: dict[tuple[Any, ...], Samples] = field(default_factory=dict)
 
     def draw(self) -> tuple[int, float]:
@@ -45,19 +56,23 @@ class Desk:
         return int(self.rng.choice(self.builds)), float(2.0 ** (self.rng.uniform(-8.0, 8.0) / 1200.0))
 
 
-def render(score: Score, rng: Rng, *, held_out: bool = False) -> Samples:
+def render(score: Score, rng: Rng, *, held_out: bool = False, variety: float = 0.0) -> Samples:
     """A piece as (N,) float32 at 16 kHz with a peak of `PEAK`, cut at the end of its last bar.
 
     Args:
         score: the piece.
         rng: draws builds and tuning.
         held_out: render every instrument by the build that training never hears.
+        variety: for training alone: so often instruments are drawn anew for every part, 0 to 1.
     """
-    desk = Desk(rng, (NUM_BUILDS - 1,)) if held_out else Desk(rng)
+    desk = Desk(rng, (NUM_BUILDS - 1,)) if held_out else Desk(rng, variety=variety)
     total = round(score.duration_s * SAMPLE_RATE_HZ)
     out = np.zeros(total, np.float32)
     for part in score.parts:
-        _add_part(out, score, part, desk)
+        if variety and rng.random() < WIDENED_SHARE * variety:
+            out += _widened_part(score, part, desk, total)
+        else:
+            _add_part(out, score, part, desk)
     return finish(out)
 
 
@@ -76,6 +91,27 @@ def _add_part(out: Samples, score: Score, part: Part, desk: Desk) -> None:
         sounding_s = score.facts.time_s(note.onset + note.duration) - score.facts.time_s(note.onset)
         samples = _note(part.instrument, build, tuning, note, round(sounding_s, 2), desk)[: len(out) - start]
         out[start : start + len(samples)] += samples * np.float32(level * note.velocity)
+
+
+def _widened_part(score: Score, part: Part, desk: Desk, total: int) -> Samples:
+    """A part by an instrument that is drawn for it; notes begin within a few milliseconds of where they are written."""
+    rng = desk.rng
+    drums = part.instrument == DRUM_KIT
+    timbre = None if drums else draw_timbre(part.instrument, rng)
+    kit = rng.random(6)
+    looseness_s = rng.uniform(0.0, LOOSENESS_S)
+    notes: dict[tuple[int, float, bool], Samples] = {}
+    out = np.zeros(total, np.float32)
+    for note in part.notes:
+        at_s, end_s = score.facts.time_s(note.onset), score.facts.time_s(note.onset + note.duration)
+        key = (note.pitch, 0.0 if drums else round(end_s - at_s, 2), note.velocity > LOUD)
+        if key not in notes:
+            notes[key] = drum(note.pitch, kit, rng) if timbre is None else tone(timbre, *key[:2], note.velocity)
+        start = round(max(0.0, at_s + rng.uniform(-looseness_s, looseness_s)) * SAMPLE_RATE_HZ)
+        samples = notes[key][: total - start]
+        out[start : start + len(samples)] += samples * np.float32(note.velocity)
+    level = PART_LEVELS[part.role] * 10.0 ** (rng.uniform(-BALANCE_DB, BALANCE_DB) / 20.0)
+    return np.asarray(recorded(out, rng) * np.float32(level), np.float32)
 
 
 def _note(name: str, build: int, tuning: float, note: Note, duration_s: float, desk: Desk) -> Samples:

@@ -29,7 +29,7 @@ from audioflamingo.world.sounds import (
 from audioflamingo.world.sounds.kinds import Kind, Recipe, Variant
 from audioflamingo.world.sounds.synthesis import RATE, num_samples
 
-__all__ = ["HELD_OUT_VARIANT", "KINDS", "PEAK", "TRAINING_VARIANTS", "VARIANTS", "Kind", "render"]
+__all__ = ["HELD_OUT_VARIANT", "KINDS", "PEAK", "TRAINING_VARIANTS", "VARIANTS", "Kind", "render", "render_by"]
 
 PEAK = 0.9
 SHORTEST_EVENT_S = 0.3
@@ -84,14 +84,27 @@ def render(
     Raises:
         OptionError: the kind, the variant, the duration or the number of repeats is not allowed.
     """
-    recipe = _recipe(kind)
+    _recipe(kind)
     index = _variant_index(kind, variant, rng)
+    return render_by(VARIANTS[kind][index], kind, rng, duration_s=duration_s, repeats=repeats)
+
+
+def render_by(
+    algorithm: Variant,
+    kind: str,
+    rng: np.random.Generator,
+    *,
+    duration_s: float | None = None,
+    repeats: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """The same by an algorithm that may be none of the kind's own (`more`)."""
+    recipe = _recipe(kind)
     longest = _checked_duration(kind, duration_s)
     if recipe.kind.steady:
         n = num_samples(longest if longest is not None else rng.uniform(*recipe.unit_s))
-        return _finish(recipe.variants[index](rng, n / RATE), n)
+        return _finish(algorithm(rng, n / RATE), n)
     limit = min(longest or LONGEST_EVENT_S, LONGEST_EVENT_S)
-    return _event(recipe, index, rng, limit, _checked_repeats(recipe, repeats, rng))
+    return _event(recipe, algorithm, rng, limit, _checked_repeats(recipe, repeats, rng))
 
 
 def _recipe(kind: str) -> Recipe:
@@ -125,12 +138,12 @@ def _checked_repeats(recipe: Recipe, repeats: int | None, rng: np.random.Generat
 
 
 def _event(
-    recipe: Recipe, index: int, rng: np.random.Generator, limit_s: float, repeats: int
+    recipe: Recipe, algorithm: Variant, rng: np.random.Generator, limit_s: float, repeats: int
 ) -> npt.NDArray[np.float32]:
     """One unit, or a burst of the same voice with small changes of pitch and level."""
     duration_s = min(float(rng.uniform(*recipe.unit_s)), limit_s)
     voice = int(rng.integers(2**62))
-    unit = np.asarray(recipe.variants[index](np.random.default_rng(voice), duration_s), dtype=np.float64)
+    unit = np.asarray(algorithm(np.random.default_rng(voice), duration_s), dtype=np.float64)
     pieces: list[npt.NDArray[np.float64]] = [unit]
     for _ in range(repeats - 1):
         gap = np.zeros(num_samples(float(rng.uniform(*recipe.gap_s))))

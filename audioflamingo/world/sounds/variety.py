@@ -13,10 +13,13 @@ from scipy import fft
 
 from audioflamingo.world import disguise
 from audioflamingo.world.disguise import Change, Samples
-from audioflamingo.world.sounds import KINDS, PEAK, TRAINING_VARIANTS, render
+from audioflamingo.world.sounds import KINDS, PEAK, TRAINING_VARIANTS, VARIANTS, render_by
+from audioflamingo.world.sounds.kinds import Variant
+from audioflamingo.world.sounds.more import MORE
 from audioflamingo.world.sounds.synthesis import log_uniform
 
 BORROWED_SHARE = 0.4
+MORE_SHARE = 0.5  # of the events of a kind that has algorithms for training alone
 FRESH_SHARE, NUM_KEPT = 0.1, 6
 NUM_BANDS = 32
 SHORTEST_S = 0.3
@@ -48,13 +51,20 @@ def render_varied(
     """
     size = log_uniform(rng, 1.0 - 0.28 * variety, 1.0 + 0.38 * variety)
     asked = duration_s and float(np.clip(duration_s * size, SHORTEST_S, None))
-    samples = render(kind, rng, variant=variant, duration_s=asked, repeats=repeats)
+    samples = render_by(_algorithm(kind, rng, variant, variety), kind, rng, duration_s=asked, repeats=repeats)
     samples = disguise.wander(samples, rng, 0.12 * variety, size)
     samples = _changed(kind, samples, rng, variety)
     if duration_s is not None and KINDS[kind].steady:
         samples = _exactly(samples, round(duration_s * 16_000))
     peak = float(np.abs(samples).max())
     return np.asarray(samples * np.float32(PEAK / max(peak, 1e-9)), np.float32)
+
+
+def _algorithm(kind: str, rng: np.random.Generator, variant: int, variety: float) -> Variant:
+    """The one that is asked for, or in its place one of those for training alone."""
+    if kind in MORE and rng.random() < MORE_SHARE * variety:
+        return MORE[kind][int(rng.integers(len(MORE[kind])))]
+    return VARIANTS[kind][variant]
 
 
 def _changed(kind: str, samples: Samples, rng: np.random.Generator, variety: float) -> Samples:
@@ -65,7 +75,7 @@ def _changed(kind: str, samples: Samples, rng: np.random.Generator, variety: flo
         depth=1.0 + variety * float(rng.uniform(-0.45, 0.35)),
     )
     out = disguise.changed(samples, change, rng)
-    if len(TRAINING_VARIANTS[kind]) > 1 and rng.random() < BORROWED_SHARE * variety:
+    if (len(TRAINING_VARIANTS[kind]) > 1 or kind in MORE) and rng.random() < BORROWED_SHARE * variety:
         out = _with_timbre_of(out, _another(kind, rng), float(rng.uniform(0.3, 1.0)))
     return _with_course(out, rng, 6.0 * variety)
 
@@ -75,7 +85,8 @@ def _another(kind: str, rng: np.random.Generator) -> Samples:
     kept = _KEPT.setdefault(kind, [])
     if len(kept) < NUM_KEPT or rng.random() < FRESH_SHARE:
         variant = int(rng.choice(list(TRAINING_VARIANTS[kind])))
-        kept.append(render(kind, rng, variant=variant, duration_s=1.5 if KINDS[kind].steady else None, repeats=1))
+        seconds = 1.5 if KINDS[kind].steady else None
+        kept.append(render_by(_algorithm(kind, rng, variant, 1.0), kind, rng, duration_s=seconds, repeats=1))
         del kept[:-NUM_KEPT]
     return kept[int(rng.integers(len(kept)))]
 

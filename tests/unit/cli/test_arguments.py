@@ -40,6 +40,35 @@ def test_only_what_was_given_is_passed_on():
     assert generation_options(parser.parse_words(["--temperature", "0"])) == {"temperature": 0.0}
 
 
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["--think", "a.wav", "What?"], {"think": True}),
+        (["a.wav", "--think", "What?"], {"think": True}),
+        (["a.wav", "What?", "--think"], {"think": True}),
+        (["--think=200", "a.wav", "What?"], {"think": True, "max_thought_tokens": 200}),
+        (["a.wav", "What?", "--think=1", "--seed", "3"], {"think": True, "max_thought_tokens": 1, "seed": 3}),
+        (["--think=9", "--think", "a.wav", "What?"], {"think": True}),
+        (["a.wav", "--", "What?"], {}),
+    ],
+)
+@pytest.mark.parametrize("verb", ["ask", "chat", "caption"])
+def test_thinking_takes_a_number_and_never_a_file(verb, words, options):
+    arguments = parser_of(verb).parse_words(words)
+    assert (arguments.words if verb == "ask" else arguments.files) == ["a.wav", "What?"]
+    assert generation_options(arguments) == options
+
+
+def test_thinking_after_two_dashes_is_a_word():
+    assert parser_of("ask").parse_words(["a.wav", "--", "--think"]).words == ["a.wav", "--think"]
+
+
+def test_a_file_of_a_number_may_follow_thinking(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "200").write_text("")
+    assert parser_of("ask").parse_words(["--think", "200", "What?"]).words == ["200", "What?"]
+
+
 def test_words_after_two_dashes_are_no_options():
     assert parser_of("ask").parse_words(["a.wav", "--", "--help?"]).words == ["a.wav", "--help?"]
 
@@ -57,10 +86,17 @@ def test_words_after_two_dashes_are_no_options():
         (["ask", "a.wav", "What?", "--top-p", "1.5"], "allowed: a number, 0 to 1"),
         (["ask", "a.wav", "What?", "--long-audio", "skip"], "choose from"),
         (["ask", "a.wav", "What?", "--seed"], "expected one argument"),
+        (["ask", "--think", "200", "a.wav", "What?"], "are written --think=200"),
+        (["ask", "--think=0", "a.wav", "What?"], "'0' came, allowed: a whole number, 1 or more"),
+        (["ask", "--think=", "a.wav", "What?"], "'' came, allowed: a whole number, 1 or more"),
+        (["chat", "--think=many"], "'many' came, allowed: a whole number, 1 or more"),
         (["ask"], "needed: FILE... and then the question"),
         (["ask", "What?"], "needed: FILE... and then the question"),
         (["ask", "a.wav", "  "], "is empty"),
         (["ask", "a.wav", __file__], "is a file"),
+        (["ask", "a.wav", "What", "do", "you", "hear?"], "in quotes: flamingo ask a.wav 'What do you hear?'"),
+        (["ask", "a b.wav", "Why", "so?"], "'Why' is not a file; a question of several words stands in quotes"),
+        (["transcribe", "a.wav", "--think"], "--think is not an option of flamingo transcribe"),
         (["ask", "-", "-", "What?"], "named more than once"),
         (["transcribe"], "FILE"),
         (["transcribe", "a.wav", "--format", "doc"], "choose from"),
@@ -100,6 +136,10 @@ def test_the_help_of_a_verb_teaches_by_examples_that_parse(capsys, verb):
 def test_no_verb_has_too_many_flags(verb):
     flags = [action for action in parser_of(verb)._actions if action.option_strings and action.dest != "help"]
     assert len(flags) <= MAX_FLAGS
+
+
+def test_the_help_writes_an_optional_value_as_it_is_given(capsys):
+    assert "--think[=TOKENS]" in run(capsys, "ask", "--help")[1]
 
 
 def test_no_words_show_the_help_as_an_error(capsys):

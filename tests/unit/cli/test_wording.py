@@ -38,6 +38,10 @@ def error_of(call):
         (lambda: Budget(9, 5, 10).check(20, 0), "lower --max-new-tokens (5 of"),
         (lambda: Options().updated({"top_k": -1}), "--top-k is -1"),
         (
+            lambda: Options().updated({"think": True, "max_new_tokens": 9, "max_thought_tokens": 10}),
+            "--think=10 of --max-new-tokens 9, allowed: fewer",
+        ),
+        (
             lambda: Thinking(None, Tokenizer.from_folder(resolve("nano")), None).ready(),
             "--think, but this model has no thinking adapter",
         ),
@@ -46,7 +50,15 @@ def error_of(call):
 def test_remedies(call, remedy):
     text = error_of(call)
     assert remedy in text
-    for name in ("max_duration_s", "placeholders=", "long_audio", "max_prompt_tokens", "load_model", "max_new_tokens"):
+    for name in (
+        "max_duration_s",
+        "placeholders=",
+        "long_audio",
+        "max_prompt_tokens",
+        "load_model",
+        "max_new_tokens",
+        "thought_tokens",
+    ):
         assert name not in text
 
 

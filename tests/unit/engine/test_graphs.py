@@ -65,6 +65,21 @@ def test_a_smaller_batch_after_a_larger_one_writes_nothing_of_it(model, device):
 
 
 @torch.inference_mode()
+def test_rows_of_padding_stay_out_of_blocks_that_an_earlier_batch_had(model, device):
+    """They are carried along with every step that feeds itself, here past all blocks of the short rows."""
+    _, paged = caches(device, 2)
+    decoder = GraphDecoder(model, paged)
+    decoder.step(DecodeBatch.of([1, 2, 3, 4], [[1], [2], [3], [4, 5, 6, 7]], [5, 6, 7, 100], device))
+    before = [paged.pair(layer)[:, 4 * 32 : 8 * 32].clone() for layer in range(CONFIG.decoder.num_layers)]
+    decoder.step(DecodeBatch.of([1, 2, 3], [[8], [9], [10]], [30, 6, 7], device))
+    second_blocks = torch.tensor([[8, 11], [9, 1], [10, 2]], dtype=torch.int32, device=device)
+    for _ in range(33):
+        decoder.step_on(second_blocks)
+    for layer, held in enumerate(before):
+        assert torch.equal(paged.pair(layer)[:, 4 * 32 : 8 * 32], held)
+
+
+@torch.inference_mode()
 def test_a_cache_that_has_moved_is_noticed(model, device):
     plain, paged = caches(device, 2)
     decoder = GraphDecoder(model, paged)

@@ -1,6 +1,7 @@
 """Long sounds: one conversation becomes several prompts, and their answers one again."""
 
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,22 @@ def test_each_part_is_tidied_by_itself():
 @pytest.mark.parametrize(("time_s", "shown"), [(0, "0:00"), (599.6, "10:00"), (3723, "1:02:03")])
 def test_clock(time_s, shown):
     assert clock(time_s) == shown
+
+
+def test_sounds_are_hashed_only_where_two_are_of_one_length(monkeypatch):
+    hashed = []
+    monkeypatch.setattr("audioflamingo.types.hashlib.sha256", lambda data: hashed.append(len(data)) or sha256(data))
+    one, other, twin, short = (Audio(np.full(n, value, np.float32)) for n, value in ((9, 1), (9, 2), (9, 1), (8, 1)))
+    assert not one.equals(short)
+    assert one.equals(one)
+    assert hashed == []
+    assert not one.equals(other)
+    assert one.equals(twin)
+    assert len(hashed) == 3
+
+
+def test_a_key_is_that_of_the_samples_however_they_lie():
+    samples = np.arange(20, dtype=np.float32)
+    strided, empty = Audio(samples[::2]), Audio(np.zeros(0, np.float32))
+    assert strided.key == Audio(samples[::2].copy()).key == sha256(samples[::2].tobytes()).hexdigest()
+    assert empty.key == sha256(b"").hexdigest()

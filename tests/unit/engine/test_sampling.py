@@ -12,7 +12,16 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from audioflamingo.engine.sampling import Sampler, check_sampling, choose_tokens, draw, keep_top_k, keep_top_p, penalise
+from audioflamingo.engine.sampling import (
+    ChoiceError,
+    Sampler,
+    check_sampling,
+    choose_tokens,
+    draw,
+    keep_top_k,
+    keep_top_p,
+    penalise,
+)
 from audioflamingo.errors import OptionError
 from audioflamingo.types import Sampling
 
@@ -118,7 +127,40 @@ def test_all_complaints_come_at_once():
         assert f"{name} is" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_temperatures_that_are_no_number_are_refused(value):
-    with pytest.raises(OptionError, match="temperature"):
-        check_sampling(Sampling(temperature=value))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("name", ["temperature", "repetition_penalty", "top_p"])
+def test_what_is_no_number_of_use_is_refused(name, value):
+    with pytest.raises(OptionError, match=name):
+        check_sampling(Sampling(**{name: value}))
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1e-38, 1e-9])
+def test_the_smallest_temperatures_are_greedy(temperature):
+    logits = torch.tensor([-3e4, 7.0, 90.0, 89.5, -torch.inf])
+    sampler = Sampler(check_sampling(Sampling(temperature=temperature, top_p=0.9)), [0], 5, CPU)
+    assert [sampler.choose(logits) for _ in range(5)] == [2] * 5
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0), Sampling(repetition_penalty=1.1)])
+def test_logits_that_have_overflowed_are_an_error_of_that_row_alone(sampling, value):
+    logits = torch.tensor([[1.0, 2.0, 0.0], [1.0, value, 0.0]], dtype=torch.float16)
+    tokens = choose_tokens(logits, [Sampler(sampling, [0], 3, CPU) for _ in logits])
+    assert tokens[0] in (0, 1, 2)
+    assert isinstance(tokens[1], ChoiceError)
+    assert "float16" in str(tokens[1])
+
+
+def test_a_rule_that_fails_is_an_error_of_its_row_alone():
+    class Broken:
+        def restrict(self, scores):
+            return scores.no_such_thing
+
+        def accept(self, token): ...
+
+    logits = torch.eye(3)
+    samplers = [Sampler(Sampling(rule=Broken if row == 1 else None), [0], 3, CPU) for row in range(3)]
+    tokens = choose_tokens(logits, samplers)
+    assert (tokens[0], tokens[2]) == (0, 2)
+    assert isinstance(tokens[1], ChoiceError)
+    assert isinstance(tokens[1].__cause__, AttributeError)

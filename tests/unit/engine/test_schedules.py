@@ -164,7 +164,7 @@ def test_threads_share_an_engine():
             return
         found[p, s] = tuple(token for delta in deltas for token in delta.token_ids)
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -74,13 +74,19 @@ def test_several_processes_give_the_gradients_of_one(size, lengths, is_lean):
         port = probe.getsockname()[1]
     fork = multiprocessing.get_context("fork")
     results = fork.Queue()
-    children = [fork.Process(target=child, args=(r, size, port, lengths, is_lean, results)) for r in range(size)]
+    shared = (size, port, lengths, is_lean, results)
+    # Daemons: pytest waits at its end for any other child, and would for ever if one hung.
+    children = [fork.Process(target=child, args=(rank, *shared), daemon=True) for rank in range(size)]
     for process in children:
         process.start()
-    found, came = results.get(timeout=60)
-    for process in children:
-        process.join(30)
-        assert process.exitcode == 0
+    try:
+        found, came = results.get(timeout=60)
+        for process in children:
+            process.join(30)
+            assert process.exitcode == 0
+    finally:
+        for process in children:
+            process.kill()
     expected, wanted = outcome(built(is_lean), pack(lengths))
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-6, atol=1e-6, check_dtype=False)
     assert came.keys() == wanted.keys()

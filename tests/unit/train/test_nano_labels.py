@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,17 @@ import torch
 from torch import nn
 
 from audioflamingo.model.weights import resolve
-from audioflamingo.train.nano_items import LETTER_WEIGHT, Ask, PlainTokenizer, conversation
-from audioflamingo.train.nano_labels import FRAME_INDEX, FRAME_NAMES, spans_of_timeline
+from audioflamingo.train.nano_items import ANSWER_WEIGHT, LETTER_WEIGHT, Ask, PlainTokenizer, conversation
+from audioflamingo.train.nano_labels import FRAME_INDEX, FRAME_NAMES, frames_of, spans_of_timeline
 from audioflamingo.train.nano_plan import Picked, Shape, make_plan
 from audioflamingo.train.nano_words import AFTER, BEFORE, reworded
 from audioflamingo.train.optim import MasterAdamW, MasterMuon, orthogonalised
+from audioflamingo.world.music.compose import compose, draw_facts
 from audioflamingo.world.skills import make
 from audioflamingo.world.skills.base import CHOOSE
 from audioflamingo.world.timeline import Heard, Timeline, World
+
+VOICE = {"sex": "male", "mood": "calm", "pace": "normal", "engine": "flite", "voice": "cmu_us_kal", "pitch": 1.0}
 
 
 def timeline(*events: Heard) -> Timeline:
@@ -61,6 +65,34 @@ def test_every_name_of_a_scene_is_known_and_voices_agree_with_the_truth(seed):
 def test_older_heads_find_their_rows():
     assert FRAME_INDEX["speech"] == 0
     assert FRAME_INDEX["beats 4"] == 189
+    assert FRAME_INDEX["about 184 beats"] == 322
+
+
+def test_a_voice_has_one_height_at_a_time_and_only_where_it_is_voiced():
+    heights = (-1, 3, 3, 4, -1, 5)
+    clip = timeline(Heard("speech", 1.013, 1.253, voice=VOICE, heights=heights))
+    frames = [one for one in frames_of(spans_of_timeline(clip), 0.0, 50) if FRAME_NAMES[one[0]].startswith("height")]
+    assert frames == [
+        (FRAME_INDEX["height 3"], 26, 28),
+        (FRAME_INDEX["height 4"], 28, 29),
+        (FRAME_INDEX["height 5"], 30, 31),
+    ]
+
+
+@pytest.mark.parametrize("change", ["steady", "faster"])
+def test_phases_fill_every_beat_and_beats_lie_on_the_notes(change):
+    rng = random.Random(3)
+    score = compose(draw_facts(rng, style="rock", tempo_change=change), rng)
+    clip = timeline(Heard("music", 0.5, 0.5 + score.duration_s, piece=score.truth()))
+    spans = spans_of_timeline(replace(clip, samples=np.zeros(round(16_000 * (score.duration_s + 1)), np.float32)))
+    beats = [start_s for name, start_s, _ in spans if name in ("beat", "downbeat")]
+    assert len(beats) == score.facts.num_beats
+    assert beats == pytest.approx([0.5 + score.facts.time_s(beat) for beat in range(len(beats))], abs=2e-3)
+    for prefix in ("phase ", "in bar "):
+        taken = [token for name, first, end in frames_of(spans, 0.0, 1_000) if FRAME_NAMES[name].startswith(prefix)
+                 for token in range(first, end)]  # fmt: skip
+        assert sorted(taken) == list(range(min(taken), max(taken) + 1))
+        assert len(taken) == pytest.approx(25 * score.duration_s, abs=2)
 
 
 def test_an_options_letter_counts_more():
@@ -69,6 +101,17 @@ def test_an_options_letter_counts_more():
     assert (made.learnt == LETTER_WEIGHT).sum() == 1
     letter = int(made.ids[made.learnt == LETTER_WEIGHT][0])
     assert letter in tokenizer.encode("(B")
+
+
+@pytest.mark.parametrize(("answer", "is_chosen"), [("(C) a dog barking", True), ("Three.", False)])
+def test_what_is_answered_after_thoughts_counts_more(answer, is_chosen):
+    tokenizer = PlainTokenizer(resolve("nano") / "tokenizer.json")
+    text = f"<think>\n[0.0s - 1.0s] a dog barking.\n</think>\n{answer}"
+    made = conversation([Ask("Which?", text)], [], tokenizer)
+    tail = tokenizer.encode(f"{answer}<|im_end|>")
+    assert made.ids[made.learnt > 1].tolist() == tail
+    assert made.ids[made.learnt > 0].tolist() == tokenizer.encode(f"{text}<|im_end|>")
+    assert (made.learnt == LETTER_WEIGHT * ANSWER_WEIGHT).sum() == int(is_chosen)
 
 
 def test_each_answer_of_a_conversation_counts_by_the_root_of_its_length():

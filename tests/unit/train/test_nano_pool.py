@@ -1,6 +1,7 @@
 """Items, shards, and the ring from which steps are drawn."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,13 +118,13 @@ def test_conversations_read_like_prompts(nano):
     """The same tokens as at inference, placeholders included, over several clips and turns."""
     clips = [np.zeros(16_000, np.float32), np.zeros(32_000, np.float32)]
     turns = [
-        Ask("What is it?", "A dog barking.", 0), Ask("Is there rain?", "No."), Ask("And this one?", "A bell.", 1),
+        Ask("What is it?", "A dog barking.", (0,)), Ask("Is there rain?", "No."), Ask("And this one?", "A bell.", (1,)),
     ]  # fmt: skip
     tokenizer = PlainTokenizer(nano / "tokenizer.json")
     made = conversation(turns, [num_audio_tokens(len(clip)) for clip in clips], tokenizer)
     messages = []
     for turn in turns:
-        sound = () if turn.clip is None else (Audio(clips[turn.clip], "clip"),)
+        sound = [Audio(clips[clip], "clip") for clip in turn.clips]
         messages += [Message("user", (*sound, turn.question)), Message("assistant", (turn.answer,))]
     whole = Tokenizer.from_folder(nano)
     prompt = build(messages[:-1], whole, load_template(nano))
@@ -131,6 +132,47 @@ def test_conversations_read_like_prompts(nano):
     assert made.ids.tolist() == ids
     learnt = tokenizer.encode("A dog barking.<|im_end|>") + tokenizer.encode("No.<|im_end|>")
     assert made.ids[made.learnt > 0].tolist() == learnt + tokenizer.encode("A bell.<|im_end|>")
+
+
+def test_several_clips_of_a_turn_read_like_prompts(nano):
+    """Two clips with one question, then two more with the next: token for token what the prompt writes."""
+    clips = [np.full(16_000 * seconds, seconds, np.float32) for seconds in (1, 2, 31, 4)]
+    turns = [
+        Ask("Which of the two is longer?", "The second clip is longer.", (0, 1)), Ask("What is in it?", "Rain."),
+        Ask("And these?\n(A) a dog\n(B) a cat", "(B) a cat", (2, 3)),
+    ]  # fmt: skip
+    tokenizer = PlainTokenizer(nano / "tokenizer.json")
+    made = conversation(turns, [num_tokens_of(clip) for clip in clips], tokenizer)
+    messages = []
+    for turn in turns:
+        sounds = [Audio(clips[clip], f"clip {clip}") for clip in turn.clips]
+        messages += [Message("user", (*sounds, turn.question)), Message("assistant", (turn.answer,))]
+    whole = Tokenizer.from_folder(nano)
+    prompt = build(messages[:-1], whole, load_template(nano))
+    assert made.ids.tolist() == [*prompt.ids, *whole.encode_plain(turns[-1].answer), whole.im_end]
+    assert [span.audio_index for span in prompt.spans] == [0, 1, 2, 3]
+    assert not made.learnt[made.ids == whole.sound].any()
+
+
+def num_tokens_of(clip):
+    windows = windows_of(Hearing(clip, []))
+    return sum(num_audio_tokens(len(window.samples)) for window in windows)
+
+
+def test_examples_of_the_user_are_not_learnt(nano):
+    tokenizer = PlainTokenizer(nano / "tokenizer.json")
+    turns = [Ask("Label?", "Red.", (0,), is_given=True), Ask("Label?", "Blue.", (1,))]
+    made = conversation(turns, [25, 50], tokenizer)
+    assert made.ids[made.learnt > 0].tolist() == tokenizer.encode("Blue.<|im_end|>")
+    learnt = conversation([replace(turn, is_given=False) for turn in turns], [25, 50], tokenizer)
+    assert made.ids.tolist() == learnt.ids.tolist()
+
+
+@pytest.mark.parametrize("clips", [[(0,)], [(1, 0)], [(0,), (0, 1)], [(0, 1, 2)]])
+def test_every_clip_is_brought_once_and_in_order(nano, clips):
+    turns = [Ask("What?", "Rain.", one) for one in clips]
+    with pytest.raises(AssertionError, match="clips"):
+        conversation(turns, [25, 25], PlainTokenizer(nano / "tokenizer.json"))
 
 
 def test_a_clip_is_cut_to_windows_with_its_labels():

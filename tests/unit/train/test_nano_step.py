@@ -121,6 +121,18 @@ def test_augmentation_changes_windows_alone_and_never_the_pitch_of_music(samples
     assert full.scaled(1.0) == full
 
 
+def test_all_clips_of_an_item_are_changed_alike(samples):
+    """Whoever is asked whether two clips have the same speaker must not be told of two loudspeakers."""
+    clip = (5 * SECOND, 2 * SECOND)
+    plan = plan_of([picked([clip], 4, 2), picked([clip, clip], 4, 2), picked([clip], 4, 2)])
+    torch.manual_seed(3)
+    changed = LineLogMel(torch.device("cpu"))(samples, plan, Augmentation(equaliser=0.5, warp=0.1))
+    first, second, third, fourth = (changed[202 * k : 202 * k + 200] for k in range(4))
+    torch.testing.assert_close(second, third, atol=1e-5, rtol=1e-5)
+    assert (first - second).abs().max() > 0.01
+    assert (third - fourth).abs().max() > 0.01
+
+
 def test_packed_equals_one_at_a_time(model, samples):
     plan = plan_of(several())
     mel = LineLogMel(torch.device("cpu"))(samples, plan)

@@ -16,6 +16,7 @@ from audioflamingo.train.explained import TrainingError, explained_run, explaine
 from audioflamingo.train.lora import LoraConfig
 from audioflamingo.train.run import CHECKPOINTS, MODEL_FOLDER, Job, train
 from audioflamingo.train.stages import STAGES, nano
+from audioflamingo.train.updates import Updates
 
 CPU = Processes(torch.device("cpu"))
 
@@ -199,3 +200,15 @@ def test_what_cannot_be_written_names_file_and_remedy(base, rows, tmp_path):
 
 def test_the_tokenizer_of_the_tests_has_its_tokens():
     assert TOKENIZER.im_end in TOKENIZER.eos_ids
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_gradients_that_are_not_finite_change_nothing(value):
+    layer = torch.nn.Linear(3, 2)
+    before = layer.weight.detach().clone()
+    updates = Updates(dict(layer.named_parameters()), nano(STAGES["full"]("paper")))
+    gradients = {name: torch.ones_like(one) for name, one in layer.named_parameters()}
+    gradients["weight"][0, 0] = value
+    with pytest.raises(TrainingError, match="not finite"):
+        updates.step(gradients, 1e-3)
+    assert torch.equal(layer.weight, before)

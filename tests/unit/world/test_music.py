@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from audioflamingo.errors import OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world.check_music import MUSIC_RULES
-from audioflamingo.world.music import midi, synth, theory
+from audioflamingo.world.music import midi, synth, theory, widened
+from audioflamingo.world.music.character import CHARACTERS
 from audioflamingo.world.music.compose import CONTOURS, DYNAMICS, STYLES, compose, draw_facts
 from audioflamingo.world.music.instruments import INSTRUMENTS, NUM_BUILDS, family_of
-from audioflamingo.world.music.score import Note
+from audioflamingo.world.music.score import Note, Part, Score
 from audioflamingo.world.skills.music import KNOWLEDGE, REASONING
 
 FONTS = midi.find_fonts(midi.TRAINING_FONTS + midi.HELD_OUT_FONTS)
@@ -153,3 +154,44 @@ def test_a_soundfont_plays_the_same_pitch(font):
 def test_a_missing_soundfont_is_named(tmp_path):
     with pytest.raises(OptionError, match=r"none\.sf2"):
         midi.render_with_font(piece(), tmp_path / "none.sf2")
+
+
+@pytest.mark.parametrize("name", sorted(INSTRUMENTS))
+def test_every_drawn_timbre_is_in_tune(name):
+    pitch = 48 if "bass" in name else 60
+    for seed in range(4):
+        timbre = widened.draw_timbre(name, np.random.default_rng(seed))
+        samples = widened.tone(timbre, pitch, 0.8, 0.8)
+        octaves = np.log2(fundamental_hz(samples) / theory.frequency_hz(pitch))
+        assert 1200 * abs(octaves - round(octaves)) < 50, seed  # cents; a stop may sound an octave lower
+        assert np.isfinite(samples).all()
+
+
+def test_no_two_timbres_of_an_instrument_are_alike():
+    tones = [widened.tone(widened.draw_timbre("piano", np.random.default_rng(seed)), 60, 0.5, 0.8) for seed in range(4)]
+    spectra = [np.log(np.abs(np.fft.rfft(one, 8_192))[::8] + 1e-3) for one in tones]
+    assert np.abs(np.corrcoef(spectra) - np.eye(4)).max() < 0.97
+
+
+def test_every_instrument_has_a_character():
+    assert set(CHARACTERS) == set(INSTRUMENTS)
+
+
+def test_variety_is_for_training_alone():
+    score = piece(6, style="rock")
+    plain = synth.render(score, np.random.default_rng(0))
+    assert np.array_equal(plain, synth.render(score, np.random.default_rng(0), variety=0.0))
+    wide = synth.render(score, np.random.default_rng(0), variety=1.0)
+    assert len(wide) == len(plain)
+    assert np.abs(wide).max() == pytest.approx(synth.PEAK, rel=1e-3)
+    assert abs(np.corrcoef(plain, wide)[0, 1]) < 0.9
+
+
+@pytest.mark.parametrize("name", ["piano", "guitar", "marimba", "synthesizer"])
+def test_drawn_notes_begin_when_they_are_written(name):
+    facts = draw_facts(random.Random(1), style="solo", duration_s=6.0, tempo_bpm=120, beats_per_bar=4)
+    score = Score(facts, (Part("melody", name, (Note(4.0, 1.0, 62, 0.9),)),))
+    for seed in range(8):
+        samples = np.abs(synth.render(score, np.random.default_rng(seed), variety=1.0))
+        first = np.flatnonzero(samples > 0.1 * samples.max())[0] / SAMPLE_RATE_HZ
+        assert -synth.LOOSENESS_S <= first - 2.0 < 0.045, seed

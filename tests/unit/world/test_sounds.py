@@ -8,7 +8,8 @@ from scipy import signal
 
 from audioflamingo.errors import OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
-from audioflamingo.world.sounds import HELD_OUT_VARIANT, KINDS, PEAK, TRAINING_VARIANTS, VARIANTS, render
+from audioflamingo.world.sounds import HELD_OUT_VARIANT, KINDS, PEAK, TRAINING_VARIANTS, VARIANTS, render, render_by
+from audioflamingo.world.sounds.more import MORE
 
 NAMES = sorted(KINDS)
 EACH = [(name, variant) for name in NAMES for variant in range(len(VARIANTS[name]))]
@@ -234,3 +235,18 @@ def test_kinds_can_be_told_apart_by_a_nearest_centroid():
     accuracy = (distances.argmin(-1) == np.arange(len(SEPARABLE))[:, None]).mean()
     print(f"nearest centroid over {len(SEPARABLE)} kinds: {accuracy:.1%}")
     assert accuracy > 0.6
+
+
+@pytest.mark.parametrize("name", sorted(MORE))
+def test_algorithms_for_training_alone_make_sound(name):
+    for seed in range(3):
+        seconds = 2.0 if KINDS[name].steady else None
+        x = render_by(MORE[name][0], name, np.random.default_rng(seed), duration_s=seconds)
+        assert np.isfinite(x).all()
+        assert np.abs(x).max() == pytest.approx(PEAK, rel=1e-3)
+        assert len(x) / SAMPLE_RATE_HZ >= 0.29
+
+
+def test_no_kind_is_known_by_one_algorithm_only():
+    assert all(len(TRAINING_VARIANTS[name]) + len(MORE.get(name, ())) >= 2 for name in NAMES)
+    assert not {algorithm for more in MORE.values() for algorithm in more} & {v[-1] for v in VARIANTS.values()}

@@ -108,8 +108,10 @@ def test_no_worker_outlives_its_program():
         "    print(result(workers.submit(os.getpid)), flush=True)\n    time.sleep(600)\n"
     )
     program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    pid = int(program.stdout.readline())
-    assert is_alive(pid)
-    program.kill()
-    program.wait()
+    try:
+        pid = int(program.stdout.readline())
+        assert is_alive(pid)
+    finally:
+        program.kill()
+        program.communicate(timeout=30)
     assert until(lambda: not is_alive(pid))

@@ -3,13 +3,15 @@
 import pytest
 import torch
 
-from audioflamingo.config import DecoderConfig, EncoderConfig
+from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
 from audioflamingo.model import attention, fused
 from audioflamingo.model.attention import Packing
 from audioflamingo.model.decoder import CausalContext, Decoder, fuse_projections
 from audioflamingo.model.encoder import Encoder
+from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.fused import takes_fused
 from audioflamingo.model.kernels import gelu_in_place, kernel_switches
+from audioflamingo.model.lora import Adapter, LowRank, SwitchedAdapter
 from audioflamingo.model.quantize.linear import QuantizedLinear
 
 TINY = DecoderConfig(vocab_size=64, width=128, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=32, ffn_width=256)
@@ -34,6 +36,20 @@ def quantize(decoder, scheme):
                 if one.bias is not None:
                     one.bias.copy_(old.bias.detach())
                 setattr(parent, name, one)
+
+
+def test_an_adapter_keeps_the_layers_from_running_fused_only_while_it_is_on():
+    model = Flamingo(ModelConfig(LISTENER, TINY, audio_token_id=0)).eval()
+    fuse_projections(model)
+    layers = model.decoder.layers
+    pair = LowRank(torch.randn(2, 128), torch.randn(256, 2), 1.0)
+    adapter = SwitchedAdapter(model, Adapter({"decoder.layers.1.mlp.up_proj": pair}))
+    assert fused._products(layers) is not None
+    with adapter.on([3, 2], [True, False]):
+        assert fused._products(layers) is None
+    assert fused._products(layers) is not None
+    layers[0].mlp.up_proj.register_forward_hook(lambda *_: None)
+    assert fused._products(layers) is None
 
 
 @pytest.mark.parametrize("scheme", [None, "int8", "int4"])

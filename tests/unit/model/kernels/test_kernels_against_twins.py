@@ -218,6 +218,14 @@ def test_greedy_takes_the_first_of_equals_and_stops_at_the_end(like):
     assert lengths.tolist() == [2, 6, 64]
 
 
+def test_greedy_stays_in_the_vocabulary_where_nothing_is_a_number(like):
+    logits = torch.full((2, 9000), torch.nan, device=like.device).to(like.dtype)
+    tokens = torch.full((2,), 5, device=like.device)
+    lengths = torch.ones(2, dtype=torch.int32, device=like.device)
+    advance_greedily(logits, tokens, lengths, 64)
+    assert tokens.tolist() == [0, 0]
+
+
 def stored(kind, like, num_inputs, has_bias):
     weight, bias = torch.randn(NUM_OUTPUTS, num_inputs, device=like.device), None
     if has_bias:
