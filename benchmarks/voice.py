@@ -102,7 +102,7 @@ def word_error(speaker: Speaker, sentences: list[str]) -> float:
 
 
 def quietest_ms(samples: np.ndarray, mark_ms: float) -> float:
-    """The middle of the pause that a sentence ends with: its mark says when it was surely heard, a word late at most."""
+    """The middle of the pause after a sentence, whose mark, when it was surely heard, is up to a word late."""
     begin = max(0, round((mark_ms - PAUSE_BEFORE_MS) * SPEECH_RATE_HZ / 1000))
     piece = samples[begin : round((mark_ms + PAUSE_AFTER_MS) * SPEECH_RATE_HZ / 1000)]
     width = round(PAUSE_MS * SPEECH_RATE_HZ / 1000)

@@ -1,4 +1,4 @@
-"""From the letters of a word to its phones: a small CTC tagger, with a list of the words that it gets wrong.
+"""From the letters of a word to its phones: a small CTC tagger, with lists of the words that it gets wrong.
 
 Shapes: B words, C letters, E = 2 C places (a letter may give two phones), V phones and the blank, which comes last.
 """
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from audioflamingo.config import DecoderConfig
 from audioflamingo.speech.attention import WindowTransformer
+from audioflamingo.speech.known_words import known_phones
 from audioflamingo.speech.phones import LETTER_IDS, LETTERS, PHONE_IDS, PHONES
 
 PLACES_PER_LETTER = 2
@@ -24,7 +25,7 @@ class Pronouncer(nn.Module):
 
     Args:
         config: shape of its layers, which see the word whole.
-        exceptions: words with their phones, which the layers are not asked about.
+        exceptions: words with their phones, which the layers are not asked about; they go before `known_words`.
     """
 
     def __init__(self, config: DecoderConfig, exceptions: Mapping[str, str] | None = None) -> None:
@@ -47,8 +48,9 @@ class Pronouncer(nn.Module):
     @torch.no_grad()
     def phones(self, word: str) -> list[int]:
         """Phone ids of one lower-case word of letters and apostrophes; never empty for a word with a letter."""
-        if word in self.exceptions:
-            return [PHONE_IDS[phone] for phone in self.exceptions[word]]
+        listed = self.exceptions.get(word) or known_phones(word)
+        if listed is not None:
+            return [PHONE_IDS[phone] for phone in listed]
         logits = self(letter_ids([word]).to(self.head.weight.device))[0]
         ids = merged(logits.argmax(-1).tolist())
         # A word must be heard: where the blank wins everywhere, the likeliest phone of all is said.

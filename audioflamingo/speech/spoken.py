@@ -17,8 +17,10 @@ from audioflamingo.speech.spoken_tables import (
     CURRENCIES,
     DECADE_WORDS,
     GREEK,
+    INITIALISMS,
     LETTERS_WITHOUT_PARTS,
     LONE_UNITS,
+    NEVER_LAST,
     NUMBERED,
     RULERS,
     SCALES,
@@ -28,14 +30,19 @@ from audioflamingo.speech.spoken_tables import (
     TITLES,
     UNITS,
     UPPER_WORDS,
+    VOWELLESS_WORDS,
 )
 from audioflamingo.world.lexicon.numbers import MONTHS, cardinal, ordinal
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*", re.IGNORECASE)
-_PIECE = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[0-9]+|[^A-Za-z0-9]")
+_ADDRESS_PIECE = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[0-9]+|[^A-Za-z0-9]")
+_PIECE = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[0-9]+(?:\.[0-9]+)*|[^A-Za-z0-9]")
 _DOTTED_LETTERS = re.compile(r"(?:[A-Za-z]\.){2,}[A-Za-z]?")
 _DOMAINS = "com|org|net|io|dev|edu|gov|ai|info|app|uk|de|fr"
-_FILES = "txt|py|wav|mp3|md|json|jsonl|csv|pdf|html|js|png|jpg|jpeg|gif|zip|onnx|flac|ogg|cpp|sh|toml|yaml|yml|xml|exe"
+_FILES = (
+    "txt|py|wav|mp3|md|json|jsonl|csv|pdf|html|js|png|jpg|jpeg|gif|zip|onnx|flac|ogg|cpp|sh|toml|yaml|yml|xml|exe"
+    "|safetensors|gguf|bin|pt|opus|m4a|mp4|srt|vtt|ipynb|log|ini|cfg|ts|rs|go|css"
+)
 _ADDRESS = re.compile(
     rf"(?:https?://|www\.)\S+|\S+@\S+\.\S+|[\w-]+(?:\.[\w-]+)*\.(?:{_DOMAINS}|{_FILES})(?:/\S*)?"
     r"|(?:\.{0,2}/[\w.@-]+)+/?|[A-Z]:\\\S*"
@@ -50,6 +57,7 @@ _AREA_CODE = re.compile(r"\([0-9]{3}\)")
 _LOCAL_NUMBER = re.compile(r"[0-9]{3}-[0-9]{4}")
 _WORD_BORDER = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _COMPOUND = re.compile(r"[-–—/_\\]")
+_SEVERAL = re.compile(r"([A-Z]+)([0-9]+)s")
 _CLAUSE_ENDS = ".,;:!?…)"
 _CLOSERS = "\"'”’)]}*_`"
 _HOURS, _MINUTES = re.compile(r"[0-9]+(?:h|hrs?)"), re.compile(r"([0-9]+)m")
@@ -86,6 +94,8 @@ class Normaliser:
             said = self._alone(core)
         if match := _COMPARED.match(plain):
             said = {"~": "about ", "<": "less than ", ">": "more than "}[match[1]] + said
+        elif plain.startswith("~/"):
+            said = f"tilde {said}"
         self._previous = core
         return _clean(said)
 
@@ -128,6 +138,8 @@ class Normaliser:
         said = _said(core)
         if said is not None:
             return said
+        if core[:1] == "#" and core[1:2].isalpha():
+            return f"hashtag {self._alone(core[1:])}"
         parts = [part for part in _COMPOUND.split(core) if part]
         if len(parts) > 1:
             return " ".join("ay" if part == "A" else self._alone(part) for part in parts)
@@ -135,8 +147,8 @@ class Normaliser:
         return " ".join(self._piece(piece, is_mixed) for piece in _PIECE.findall(core))
 
     def _piece(self, piece: str, is_mixed: bool) -> str:
-        if piece.isdigit() and piece.isascii():
-            return figures.number_words(piece)
+        if piece[0].isdigit() and piece.isascii():
+            return figures.number_words(piece) if piece.count(".") < 2 else figures.version_words(piece)
         if piece.isascii() and piece[0].isalpha():
             return spelled(piece) if is_mixed and piece == "A" else letters_or_word(piece)
         if piece in SYMBOLS:
@@ -176,7 +188,7 @@ def has_silent_mark(token: str, previous: str | None, follower: str | None) -> b
     core = trimmed(_latin(token))
     lower = core.lower()
     begins = (follower or "A").lstrip("\"'“‘([*_")[:1]
-    if lower in TITLES:
+    if lower in TITLES or lower in NEVER_LAST:
         return True
     if lower in NUMBERED:
         return begins.isdigit()
@@ -194,17 +206,28 @@ def spelled(letters: str) -> str:
 
 
 def letters_or_word(text: str) -> str:
-    """Capitals that cannot be pronounced are spelled; everything else is a word, or words by its capitals."""
-    is_plural = len(text) > 2 and text[-1] == "s" and text[:-1].isupper()
-    base = text[:-1] if is_plural else text
+    """Letters that cannot be pronounced are spelled; everything else is a word, or words by its capitals."""
+    stem = text[:-1]
+    may_be_plural = len(stem) > 1 and text[-1] == "s" and text.lower() not in INITIALISMS
+    is_plural = may_be_plural and (stem.isupper() or stem.lower() in INITIALISMS)
+    base = stem if is_plural else text
+    if _is_spelled(base):
+        return spelled(base) + ("'s" if is_plural else "")
     if not base.isupper() and not text.startswith(("Mc", "Mac")) and len(parts := _WORD_BORDER.split(text)) > 1:
         return " ".join(letters_or_word(part) for part in parts)
-    if len(base) < 2 or not base.isupper() or base in UPPER_WORDS:
-        return text
-    has_sound = len(base) >= _LONG_UPPER and 0 < sum(letter in _VOWELS for letter in base) < len(base)
-    if has_sound:
-        return text
-    return spelled(base) + ("'s" if is_plural else "")
+    return text
+
+
+def _is_spelled(base: str) -> bool:
+    lower = base.lower()
+    if lower in INITIALISMS:
+        return True
+    if len(base) < 2 or not base.isalpha() or base in UPPER_WORDS or lower in VOWELLESS_WORDS:
+        return False
+    num_vowels = sum(letter in _VOWELS for letter in base.upper())
+    if not base.isupper():
+        return num_vowels == 0
+    return len(base) < _LONG_UPPER or num_vowels in (0, len(base))
 
 
 def trimmed(token: str) -> str:
@@ -270,6 +293,8 @@ def _said(core: str) -> str | None:
         return figures.unit_words(core, "2")
     if core in GREEK:
         return GREEK[core]
+    if match := _SEVERAL.fullmatch(core):
+        return f"{spelled(match[1])} {figures.plural(figures.number_words(match[2]))}"
     if _WORD.fullmatch(core):
         return letters_or_word(core)
     if _DOTTED_LETTERS.fullmatch(core):
@@ -286,7 +311,7 @@ def _address(core: str) -> str:
     bare = re.sub(r"^https?://(?:www\.)?|^www\.", "", core)
     pieces = (
         ADDRESS_SYMBOLS.get(piece, figures.number_words(piece) if piece.isdigit() else letters_or_word(piece))
-        for piece in _PIECE.findall(bare)
+        for piece in _ADDRESS_PIECE.findall(bare)
     )
     return " ".join(pieces)
 

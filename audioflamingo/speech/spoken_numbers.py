@@ -25,6 +25,7 @@ DECADE = re.compile(r"([0-9]{2,4})s")
 FRACTION = re.compile(r"([0-9]{1,3})/([0-9]{1,3})")
 _QUANTITY = re.compile(rf"([-−+]?)({NUMBER})([^0-9\s.,]*)")
 _SCIENTIFIC = re.compile(rf"({NUMBER})[eE]([-+]?[0-9]{{1,3}})")
+_POWER = re.compile(rf"({NUMBER}|[A-Za-z])\^[({{]?([-−+]?)({NUMBER}|[A-Za-z])[)}}]?")
 _MIXED = re.compile(rf"({NUMBER})([½¼¾])")
 _ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _SLASH_DATE = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}|[0-9]{2})")
@@ -135,6 +136,11 @@ def digit_groups(core: str) -> str:
     return " ".join(_digits(group) for group in re.findall("[0-9]+", core))
 
 
+def version_words(text: str) -> str:
+    """Numbers between full stops, each by itself."""
+    return " point ".join(number_words(one) for one in text.split("."))
+
+
 def _large(number: int) -> str:
     if number < 10**9:
         return cardinal(number)
@@ -156,7 +162,7 @@ def decade(core: str) -> str | None:
     match = DECADE.fullmatch(core)
     if match is None or not match[1].endswith("0"):
         return None
-    return _plural(year_words(int(match[1])) if len(match[1]) == len("1980") else cardinal(int(match[1])))
+    return plural(year_words(int(match[1])) if len(match[1]) == len("1980") else cardinal(int(match[1])))
 
 
 def _long_decade(core: str) -> str | None:
@@ -187,14 +193,14 @@ def _grouped(core: str) -> str | None:
     if len(numbers) == 2 and all(number % 10 == 0 for number in numbers):
         return None  # a range of round numbers
     is_version = "." in core and "-" not in core
-    return " point ".join(number_words(one) for one in core.split(".")) if is_version else digit_groups(core)
+    return version_words(core) if is_version else digit_groups(core)
 
 
 def _versioned(core: str) -> str | None:
     match = _VERSION.fullmatch(core)
     if match is None or not match[1]:
         return None
-    return "version " + " point ".join(number_words(one) for one in match[2].split("."))
+    return f"version {version_words(match[2])}"
 
 
 def _ratio(core: str) -> str | None:
@@ -221,8 +227,16 @@ def _scientific(core: str) -> str | None:
     match = _SCIENTIFIC.fullmatch(core)
     if match is None:
         return None
-    power = ("minus " if match[2].startswith("-") else "") + number_words(match[2].lstrip("+-"))
+    power = ("minus " if match[2].startswith("-") else "") + number_words(match[2].lstrip("+-").lstrip("0") or "0")
     return f"{number_words(match[1])} times ten to the power of {power}"
+
+
+def _power(core: str) -> str | None:
+    match = _POWER.fullmatch(core)
+    if match is None:
+        return None
+    base, power = (number_words(one) if one[-1].isdigit() else one for one in (match[1], match[3]))
+    return f"{base} to the power of {'minus ' if match[2] in ('-', '−') else ''}{power}"
 
 
 def _span(core: str) -> str | None:
@@ -271,11 +285,12 @@ def _digits(text: str) -> str:
     return " ".join(ONES[int(digit)] for digit in text)
 
 
-def _plural(said: str) -> str:
+def plural(said: str) -> str:
+    """A number of which there are several: "sixties", "hundreds"."""
     return said[:-1] + "ies" if said.endswith("y") else said + ("es" if said.endswith("x") else "s")
 
 
 _FORMS: tuple[Callable[[str], str | None], ...] = (
-    _ordinal, _long_decade, _date, fraction, money, time_words, _ratio, _grouped, _versioned, _scientific, _span,
-    _mixed, _height, _size, _rate, _signed, _range,
+    _ordinal, _long_decade, _date, fraction, money, time_words, _ratio, _grouped, _versioned, _scientific, _power,
+    _span, _mixed, _height, _size, _rate, _signed, _range,
 )  # fmt: skip

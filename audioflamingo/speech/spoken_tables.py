@@ -18,9 +18,12 @@ ABBREVIATIONS = TITLES | {
     "oct.": "october", "nov.": "november", "dec.": "december", "mon.": "monday", "tue.": "tuesday",
     "tues.": "tuesday", "thu.": "thursday", "thurs.": "thursday", "fri.": "friday", "a.m.": "ay m", "p.m.": "p m",
     "w/": "with", "w/o": "without", "phd": "p h d", "ph.d.": "p h d", "ph.d": "p h d", "msc": "m s c", "bsc": "b s c",
-    "aka": "ay k ay", "ok": "o k",
+    "aka": "ay k ay", "ok": "o k", "mr": "mister", "mrs": "missus", ".net": "dot net", "llama": "llama",
 }  # fmt: skip
 """Lower-case token to words. Those that are plain words far more often ("max.", "sun.") are left as they are."""
+
+NEVER_LAST = frozenset(["vs.", "e.g.", "i.e.", "approx.", "fig.", "figs."])
+"""Something follows, so there is no pause after them, whatever begins with a capital."""
 
 NUMBERED = {"no.": "number", "nos.": "numbers"}
 """Read so before a digit; else they are the words that they look like."""
@@ -39,6 +42,7 @@ UNITS = {
     "lbs": ("pound", "pounds"), "oz": ("ounce", "ounces"), "ft": ("foot", "feet"), "mi": ("mile", "miles"),
     "mph": ("mile an hour", "miles an hour"), "km/h": ("kilometre an hour", "kilometres an hour"),
     "kph": ("kilometre an hour", "kilometres an hour"), "m/s": ("metre a second", "metres a second"),
+    "m/s²": ("metre a second squared", "metres a second squared"),
     "m²": ("square metre", "square metres"), "km²": ("square kilometre", "square kilometres"),
     "cm²": ("square centimetre", "square centimetres"), "m³": ("cubic metre", "cubic metres"),
     "cm³": ("cubic centimetre", "cubic centimetres"), "L": ("litre", "litres"), "ml": ("millilitre", "millilitres"),
@@ -51,6 +55,14 @@ UNITS = {
     "LUFS": ("loudness unit", "loudness units"), "kbps": ("kilobit a second", "kilobits a second"),
     "Mbps": ("megabit a second", "megabits a second"), "KB": ("kilobyte", "kilobytes"), "kB": ("kilobyte",
     "kilobytes"), "MB": ("megabyte", "megabytes"), "GB": ("gigabyte", "gigabytes"), "TB": ("terabyte", "terabytes"),
+    "KB/s": ("kilobyte a second", "kilobytes a second"), "kB/s": ("kilobyte a second", "kilobytes a second"),
+    "MB/s": ("megabyte a second", "megabytes a second"), "GB/s": ("gigabyte a second", "gigabytes a second"),
+    "TB/s": ("terabyte a second", "terabytes a second"), "Gbps": ("gigabit a second", "gigabits a second"),
+    "TFLOP/s": ("teraflop a second", "teraflops a second"), "GFLOP/s": ("gigaflop a second", "gigaflops a second"),
+    "tok/s": ("token a second", "tokens a second"), "kb/s": ("kilobit a second", "kilobits a second"),
+    "kbit/s": ("kilobit a second", "kilobits a second"), "Mbit/s": ("megabit a second", "megabits a second"),
+    "Gbit/s": ("gigabit a second", "gigabits a second"), "GiB": ("gibibyte", "gibibytes"),
+    "MiB": ("mebibyte", "mebibytes"), "KiB": ("kibibyte", "kibibytes"),
     "W": ("watt", "watts"), "kW": ("kilowatt", "kilowatts"), "kWh": ("kilowatt hour", "kilowatt hours"),
     "V": ("volt", "volts"), "mV": ("millivolt", "millivolts"), "mA": ("milliampere", "milliamperes"),
     "Ω": ("ohm", "ohms"), "kΩ": ("kiloohm", "kiloohms"), "°": ("degree", "degrees"),
@@ -72,6 +84,7 @@ ATTACHED_UNITS = {"in": ("inch", "inches"), '"': ("inch", "inches"), "G": ("g", 
 LONE_UNITS = frozenset(
     {
         "Hz", "kHz", "MHz", "GHz", "dB", "km²", "m²", "cm²", "m³", "km/h", "m/s", "kbps", "kWh", "kW",
+        "km", "kg", "cm", "ms", "GB/s", "MB/s", "TB/s", "m/s²",
     }
 )  # fmt: skip
 """Read as units without a number, too ("in dB")."""
@@ -151,3 +164,18 @@ YES YET YOU BIG RED RAM ROM GIF PIN SIM ZIP
 """
 UPPER_WORDS = frozenset(_SHORT_WORDS.split())
 """Capitals too short to be told from initials by their shape, which are words."""
+
+_INITIALISMS = """
+aclu acm ai api asr aws cpu ctc espn gpu hdmi http https iclr icml ide ieee imdb io isbn issn npu oecd sql tpu ui
+uri url usb usda ussr utf ux ucla
+"""
+INITIALISMS = frozenset(_INITIALISMS.split())
+"""Read letter by letter however they are written, though they have vowels."""
+
+VOWELLESS_WORDS = frozenset(
+    [
+        "hm", "hmm", "mm", "mmm", "mhm", "shh", "psst", "pst", "brr", "grr", "pfft", "tsk", "nth", "zzz", "th", "nd",
+        "rd", "st", "mr", "mrs", "dr", "mc",
+    ]
+)  # fmt: skip
+"""Words that are no initials though they have no vowel."""

@@ -51,6 +51,25 @@ def save_voice(voice: OwnVoice, folder: Path, precision: Precision = "int8") -> 
     (folder / CONFIG_FILE).write_text(json.dumps(values, indent=1) + "\n")
 
 
+def replace_pronouncer(folder: Path, pronouncer: Pronouncer) -> None:
+    """Write a pronouncer of the same shapes, with its exceptions, into a saved int8 voice; the rest stays as it is."""
+    stored = load_file(folder / WEIGHTS_FILE)
+    for name, tensor in pronouncer.state_dict().items():
+        stored |= _packed(f"pronouncer.{name}", tensor.detach().float().cpu(), "int8")
+    save_file(stored, folder / WEIGHTS_FILE)
+    values = json.loads((folder / CONFIG_FILE).read_text())
+    values["exceptions"] = {word: " ".join(phones) for word, phones in sorted(pronouncer.exceptions.items())}
+    (folder / CONFIG_FILE).write_text(json.dumps(values, indent=1) + "\n")
+
+
+def as_stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as they come back from an int8 voice."""
+    packed: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        packed |= _packed(name, tensor.detach().float().cpu(), "int8")
+    return _unpacked(packed)
+
+
 def load_voice(folder: Path) -> OwnVoice:
     """Read a voice, in fp32 on the CPU.
 

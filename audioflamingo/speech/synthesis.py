@@ -21,6 +21,7 @@ from audioflamingo.speech.codec import (
     SUBFRAMES,
     WaveDecoder,
 )
+from audioflamingo.speech.known_words import known_words
 from audioflamingo.speech.mels import SILENT_FEATURE, mels_of_frames
 from audioflamingo.speech.model import SpeechConfig, SpeechModel, expand, layers
 from audioflamingo.speech.phones import PAUSE_ID
@@ -194,6 +195,7 @@ class OwnSpeaker:
 
     def __init__(self, voice: OwnVoice, voice_index: int = 0, rate: float = 1.0) -> None:
         self._voice, self._index, self._rate = voice.eval(), voice_index, rate
+        known_words()  # read now and not before the first word
 
     @property
     def name(self) -> str:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from audioflamingo.errors import FlamingoError
 from audioflamingo.speech.detect import EnergyDetector, SpeechDetector
 from audioflamingo.speech.speaker import PCM_PEAK, Speaker, SpeechStream
 from audioflamingo.speech.stream import SPEECH_RATE_HZ, Outbox, Packet
@@ -31,6 +30,7 @@ Prefill = Callable[[Audio, bool], None]
 """A turn so far, and whether it seems to be over; whatever it raises is left to the answer to raise again."""
 
 TURN_NAME = "your question"
+IDLE_MEMORY_MS = 1_000  # kept of silence beside what a turn may reach back for: detectors decide late
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 
@@ -98,6 +98,8 @@ class Talk:
         for verdict in self._detector.feed(samples):
             for action in self._turns.step(verdict, self._detector.step_ms):
                 self._do(action)
+        if self._turns.state == "idle":
+            self._microphone.keep_last(self._turns.options.prefix_ms + self._turns.options.onset_ms + IDLE_MEMORY_MS)
         self._owed += len(samples) * SPEECH_RATE_HZ / SAMPLE_RATE_HZ
         num_due = int(self._owed)
         self._owed -= num_due
@@ -105,10 +107,12 @@ class Talk:
 
     def close(self) -> None:
         """Stop whatever is said."""
-        self._drop_answer(is_cut=True)
-        self._outbox.close()
-        if self._ahead is not None:
-            self._ahead.close()
+        try:
+            self._drop_answer(is_cut=True)
+        finally:
+            self._outbox.close()
+            if self._ahead is not None:
+                self._ahead.close()
 
     def _do(self, action: Action) -> None:
         if action.kind == "end_turn":
@@ -177,24 +181,31 @@ class _Ahead:
 
     def _run(self) -> None:
         while (work := self._next.get()) is not None:
-            with contextlib.suppress(FlamingoError):
+            with contextlib.suppress(Exception):
                 self._prefill(*work)
 
 
 class _Memory:
-    """The user's sound of the running turn."""
+    """The user's sound of the running turn, or the last of it between turns."""
 
     def __init__(self) -> None:
         self._pieces: list[Samples] = []
         self._start = 0  # sample at which the first piece begins
+        self._end = 0
 
     def add(self, samples: Samples) -> None:
         self._pieces.append(samples)
+        self._end += len(samples)
+
+    def keep_last(self, duration_ms: int) -> None:
+        """Forget older sound, once there is as much of it again: nobody joins pieces at every step."""
+        if self._end - self._start > 2 * duration_ms * SAMPLES_PER_MS:
+            self.forget_before(self._end // SAMPLES_PER_MS - duration_ms)
 
     def forget_before(self, time_ms: int) -> None:
         start = max(time_ms * SAMPLES_PER_MS, self._start)
         joined = np.concatenate(self._pieces)
-        self._pieces, self._start = [joined[start - self._start :]], start
+        self._pieces, self._start = [joined[start - self._start :].copy()], start
 
     def between(self, start_ms: int, end_ms: int) -> Samples:
         joined = np.concatenate(self._pieces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -60,15 +60,19 @@ def held_out(word: str) -> bool:
     return random.Random(word).random() * HELD_OUT_ONE_IN < 1
 
 
-@torch.no_grad()
-def wrong_words(model: Pronouncer, lexicon: Mapping[str, str], batch_size: int = 512) -> dict[str, str]:
+def wrong_words(model: Pronouncer, lexicon: Mapping[str, str]) -> dict[str, str]:
     """The words that the layers get wrong, with what is right."""
-    words, wrong = sorted(lexicon, key=lambda word: (len(word), word)), {}
-    for start in range(0, len(words), batch_size):
-        part = words[start : start + batch_size]
+    said = said_by_layers(model, lexicon)
+    return {word: lexicon[word] for word, phones in said.items() if phones != lexicon[word]}
+
+
+@torch.no_grad()
+def said_by_layers(model: Pronouncer, words: Iterable[str], batch_size: int = 512) -> dict[str, str]:
+    """How the layers alone say these words, which come back sorted by length."""
+    ordered, said = sorted(words, key=lambda word: (len(word), word)), {}
+    for start in range(0, len(ordered), batch_size):
+        part = ordered[start : start + batch_size]
         paths = model(letter_ids(part).to(model.head.weight.device)).argmax(-1).tolist()
         for word, path in zip(part, paths, strict=True):
-            ids = merged(path[: PLACES_PER_LETTER * len(word)])
-            if " ".join(PHONES[index] for index in ids) != lexicon[word]:
-                wrong[word] = lexicon[word]
-    return wrong
+            said[word] = " ".join(PHONES[index] for index in merged(path[: PLACES_PER_LETTER * len(word)]))
+    return said

@@ -1,6 +1,6 @@
 import json
 import re
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -99,15 +99,15 @@ def test_a_turn_is_read_while_the_user_speaks(speaker):
 def test_a_turn_that_was_read_ahead_costs_only_its_last_tokens(speaker):
     model = load_model("nano")
     chat = model.chat()
-    prefilled = []
+    prefilled, is_read = [], threading.Event()
 
     def read(turn, is_over):
         chat.fork().ask(TRANSCRIBE_PROMPT, turn, max_new_tokens=1)
         prefilled.append(model.engine.counts)
+        is_read.set()
 
     def answer(turn):
-        while not prefilled:
-            time.sleep(0.01)
+        assert is_read.wait(60)
         yield chat.ask(TRANSCRIBE_PROMPT, turn, max_new_tokens=1).text
 
     question = spoken(SENTENCES[1])
@@ -115,6 +115,43 @@ def test_a_turn_that_was_read_ahead_costs_only_its_last_tokens(speaker):
     after = model.engine.counts
     assert after.num_encoded_windows == prefilled[-1].num_encoded_windows
     assert after.num_read_tokens - prefilled[-1].num_read_tokens <= BLOCK_TOKENS
+
+
+def test_an_idle_microphone_is_not_remembered_and_the_next_turn_is_whole(speaker):
+    turns = []
+
+    def answer(turn):
+        turns.append(turn)
+        yield "Yes."
+
+    talk, step = Talk(answer, speaker), RATE // 50
+    for _ in range(60 * 50):
+        talk.feed(silence(0.02))
+        assert sum(map(len, talk._microphone._pieces)) <= 4 * RATE
+    question = spoken(SENTENCES[0])
+    sound = np.concatenate([question, silence(1)])
+    for start in range(0, len(sound), step):
+        talk.feed(sound[start : start + step])
+    talk.close()
+    assert len(turns) == 1
+    begin = int(np.flatnonzero(np.abs(turns[0].samples) > 0)[0])
+    assert abs(turns[0].duration_s - begin / RATE - len(question) / RATE) < 0.2
+    quiet = np.flatnonzero(np.abs(question) > 0)[0]
+    assert np.array_equal(turns[0].samples[begin : begin + RATE], question[quiet : quiet + RATE])
+
+
+def test_reading_ahead_goes_on_after_a_failure(speaker):
+    read = []
+
+    def prefill(turn, is_over):
+        read.append(is_over)
+        raise RuntimeError("broken")
+
+    talk = Talk(fixed_answers("Yes.", "No."), speaker, prefill=prefill)
+    question = np.concatenate([spoken(SENTENCES[0]), silence(4)])
+    answers(talk, np.concatenate([question, question]), is_timed=True)
+    assert len(talk.exchanges) == 2
+    assert len(read) >= 2
 
 
 def test_a_failing_answer_is_told(speaker):

@@ -43,6 +43,19 @@ def said(text):
         ("don't o'clock", "don't o'clock"),
         ("well-known", "well known"),
         ("... -- *", ""),
+        ("10^-3 x^-1 2^10", "ten to the power of minus three x to the power of minus one two to the power of ten"),
+        ("1e-05", "one times ten to the power of minus five"),
+        ("Qwen2.5-7B", "qwen two point five seven billion"),
+        ("two H100s", "two h one hundreds"),
+        ("npm, css and sdk", "n p m c s s and s d k"),
+        ("cpus, GPUs, apis, https", "c p u's g p u's ay p i's h t t p s"),
+        ("hmm, psst! Mr Smith", "hmm psst mister smith"),
+        ("ISBN, IEEE, UTF-8", "i s b n i e e e u t f eight"),
+        ("5 GB/s, 750 TFLOP/s", "five gigabytes a second seven hundred and fifty teraflops a second"),
+        ("9.8 m/s²", "nine point eight metres a second squared"),
+        ("model.safetensors in ~/.cache", "model dot safetensors in tilde slash dot cache"),
+        ("#tag and #1 of .NET", "hashtag tag and number one of dot net"),
+        ("in ms and GB/s", "in milliseconds and gigabytes a second"),
     ],
 )
 def test_reading(written, spoken):
@@ -105,7 +118,7 @@ def heard(text):
         ("α and β", "alpha and beta"),
         ("Größe Ærø Łódź", "grosse aero lodz"),
         # addresses
-        ("see file.txt in /usr/bin", "see file dot txt in slash usr slash bin"),
+        ("see file.txt in /usr/bin", "see file dot t x t in slash usr slash bin"),
         # marks
         ("one—two, wait...what", "one- two, wait. what"),
         ("Thanks! :) # Title", "thanks! title"),
@@ -140,3 +153,7 @@ def test_words_are_letters_and_apostrophes(text):
 def test_odd_figures_never_fail(text):
     for token in text.split():
         Normaliser().words(token, "million")
+
+
+def test_something_always_follows_versus():
+    assert heard("Smith vs. Jones, e.g. This one") == "smith versus jones, for example this one"

@@ -117,12 +117,12 @@ def packet(number, generation=0):
 def test_a_slow_listener_makes_the_maker_wait_and_loses_nothing():
     outbox = Outbox(max_packets=2)
     made = [packet(number) for number in range(50)]
-    maker = threading.Thread(target=lambda: ([outbox.put(one) for one in made], outbox.close()))
+    maker = threading.Thread(target=lambda: ([outbox.put(one) for one in made], outbox.close()), daemon=True)
     maker.start()
     got = []
     while (one := outbox.get(timeout_s=10)) is not None:
         got.append(one)
-    maker.join()
+    maker.join(timeout=10)
     assert got == made
 
 
@@ -131,7 +131,7 @@ def test_a_full_outbox_times_out_and_cancel_lets_the_maker_go():
     assert outbox.put(packet(0))
     assert not outbox.put(packet(1), timeout_s=0.01)
     results = []
-    maker = threading.Thread(target=lambda: results.append(outbox.put(packet(2))))
+    maker = threading.Thread(target=lambda: results.append(outbox.put(packet(2))), daemon=True)
     maker.start()
     generation = outbox.cancel()
     maker.join(timeout=10)
@@ -139,7 +139,7 @@ def test_a_full_outbox_times_out_and_cancel_lets_the_maker_go():
     assert outbox.get(timeout_s=0.01) is None
     assert not outbox.put(packet(3))
     assert outbox.put(packet(4, generation))
-    assert outbox.get() == packet(4, generation)
+    assert outbox.get(timeout_s=10) == packet(4, generation)
 
 
 def test_what_was_not_heard_is_cut():
