@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import get_args
 
 from audioflamingo.errors import OptionError
@@ -47,6 +48,7 @@ class Thinking:
         self._folder = folder
         self._name, self._any_base = name, any_base
         self._adapter: SwitchedAdapter | None = None
+        self._reading = Lock()  # two first requests at once must not put the adapter in twice
 
     @property
     def is_possible(self) -> bool:
@@ -68,10 +70,11 @@ class Thinking:
             OptionError: the model has none; says how to get it.
             CheckpointError: the adapter does not fit.
         """
-        if self._adapter is None and self._folder is not None:
-            adapter = read_adapter(self._folder, self._model, name=self._name, any_base=self._any_base)
-            self._adapter = SwitchedAdapter(self._model, adapter)
-            _log.debug("thinking adapter with %d parameters from %s", adapter.num_parameters, self._folder)
+        with self._reading:
+            if self._adapter is None and self._folder is not None:
+                adapter = read_adapter(self._folder, self._model, name=self._name, any_base=self._any_base)
+                self._adapter = SwitchedAdapter(self._model, adapter)
+                _log.debug("thinking adapter with %d parameters from %s", adapter.num_parameters, self._folder)
         if not self.is_possible:
             raise OptionError(
                 "think=True, but this model has no thinking adapter; allowed: a checkpoint with a folder "

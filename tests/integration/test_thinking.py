@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -70,6 +72,21 @@ def test_on_and_off_in_one_batch_are_what_each_is_alone(thinker, thinking_checkp
         alone = tokens_of(twin, [prompts[index]], [Sampling(max_new_tokens=12)])
         assert together[index] == alone[0]
     assert together[1] != tokens_of(plain, [prompts[1]], [Sampling(max_new_tokens=12)])[0]
+
+
+def test_two_first_requests_put_the_adapter_in_once(thinking_checkpoint):
+    model = load_model(thinking_checkpoint, device="cpu")
+    begin = threading.Barrier(8)
+
+    def first(_):
+        begin.wait(30)
+        return model.thinking.ready()
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(first, range(8)))
+    assert all(one is found[0] for one in found)
+    (layer,) = (module for name, module in model.model.named_modules() if name == "decoder.layers.0.self_attn.q_proj")
+    assert len(layer._forward_hooks) == 1
 
 
 def tokens_of(engine, prompts, samplings):
