@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,16 +21,17 @@ from audioflamingo.api import AudioFlamingo
 from audioflamingo.eval.metrics import Measured, accuracy
 from audioflamingo.eval.nano_items import Instead, Posed, is_right, job_of, posed, says_nothing_recognisable, with_sound
 from audioflamingo.prompt import THINK_SUFFIX
+from audioflamingo.world.music import midi
 from audioflamingo.world.skills import by_example, chat, long, music, several, sounds, speech, times, whole
 from audioflamingo.world.skills.base import Job, Made, Turn
 from audioflamingo.world.timeline import World
 
 SEED = 41_000
 BATCH = 12
-SOUNDFONTS = tuple(Path("/usr/share/sounds/sf2") / name for name in ("FluidR3_GM.sf2", "default-GM.sf2"))
 MOST_NEW_TOKENS, MOST_THOUGHT_TOKENS = 160, 400
 LONG_BATCH = 1
 MOST_COUNTED = 6
+FONTS = {"known soundfont": (midi.TRAINING_FONTS, 0.0), "soundfont never heard": (midi.HELD_OUT_FONTS, 0.15)}
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ def rows() -> Iterator[Row]:
 def _music() -> Iterator[Row]:
     goals = {"lead_family": 0.95, "tempo_bpm": 0.90, "tonic_name": 0.85, "lead_instrument": None, "mode": None,
              "beats_per_bar": None, "style": None}  # fmt: skip
-    fonts = tuple(path for path in SOUNDFONTS if path.is_file())[:1]
     for name, goal in goals.items():
         make = partial(music.about, name=name)
         yield Row(f"music: {name}, known builds", make, goal=goal)
         yield Row(f"music: {name}, build never heard", make, _unknown())
-        if fonts:
-            world = _known(soundfonts=fonts, soundfont_share=1.0)
-            yield Row(f"music: {name}, soundfont never heard", make, world, goal=None if goal is None else goal - 0.15)
+        for told, (fonts, less) in FONTS.items():
+            if found := midi.find_fonts(fonts):
+                world = _known(soundfonts=found, soundfont_share=1.0)
+                yield Row(f"music: {name}, {told}", make, world, goal=None if goal is None else goal - less)
 
 
 def _long() -> Iterator[Row]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import signal
 import threading
 import time
@@ -36,6 +37,7 @@ from audioflamingo.train.nano_recipe import RECIPES, NanoRecipe, shrunk
 from audioflamingo.train.nano_render import ITEMS_PER_SHARD, RenderOrder, start_workers
 from audioflamingo.train.nano_state import assemble
 from audioflamingo.train.nano_trainer import NanoTrainer, Start, decay_share
+from audioflamingo.world.music import midi
 
 LOG_EVERY_S = 10.0
 SHARDS_AHEAD = 16  # of each process: what may wait on the disk while a GPU is looked at
@@ -68,6 +70,7 @@ class Job:
         items_per_shard: see `RenderOrder`.
         keep_hours: of sound that stay on the disk for the next piece on this machine.
         profiled_step: number in this piece of the step whose kernels are listed in `out`; 0 is none.
+        soundfonts: through which half of the music is played.
     """
 
     work: Path
@@ -86,6 +89,7 @@ class Job:
     items_per_shard: int = ITEMS_PER_SHARD
     keep_hours: float = 0.0
     profiled_step: int = 0
+    soundfonts: tuple[Path, ...] = ()
 
 
 class Piece:
@@ -120,7 +124,7 @@ class Piece:
         return RenderOrder(
             self.shards, job.begin.tokenizer, recipe.seed, recipe.mixture,
             max_ahead=max(4, SHARDS_AHEAD * job.num_workers), longest_s=job.longest_s,
-            items_per_shard=job.items_per_shard,
+            items_per_shard=job.items_per_shard, soundfonts=job.soundfonts,
         )  # fmt: skip
 
     def _draws(self, tokenizer: PlainTokenizer) -> Draws:
@@ -279,9 +283,25 @@ def main() -> None:
         options.piece_s, options.decay_s, options.workers, options.pool_hours, options.first_hours,
         options.check_every_s, options.steps, options.longest_s,
         FEW_CHECKS if options.step_s else None, keep_hours=options.keep_hours,
-        profiled_step=options.profile,
+        profiled_step=options.profile, soundfonts=() if options.no_soundfonts else _soundfonts(),
     )  # fmt: skip
     Piece(recipe, job, device, options.speed).run()
+
+
+def _soundfonts() -> tuple[Path, ...]:
+    """What half of the music is played through; the rest is our synthesiser's.
+
+    Raises:
+        SoundfontMissingError: one is not installed, or the program that plays them.
+    """
+    found = midi.find_fonts(midi.TRAINING_FONTS)
+    if len(found) < len(midi.TRAINING_FONTS) or shutil.which("fluidsynth") is None:
+        names = ", ".join(midi.TRAINING_FONTS)
+        raise midi.SoundfontMissingError(
+            f"music is played through {names} by fluidsynth too; install both (Debian: apt-get install fluidsynth "
+            "timgm6mb-soundfont), or train on our synthesiser alone: --no-soundfonts"
+        )
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -307,6 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiny", action="store_true", help="a tiny model, with --step-s")
     parser.add_argument("--assemble", type=Path, help="make a checkpoint in OUT of this small state, and end")
     parser.add_argument("--profile", type=int, default=0, help="list the kernels of this step in OUT/profile.txt")
+    parser.add_argument("--no-soundfonts", action="store_true", help="all music by our own synthesiser")
     parser.add_argument("--bench", action="store_true", help="time a step in every way and keep the best in WORK")
     return parser
 

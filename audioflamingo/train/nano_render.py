@@ -91,6 +91,7 @@ class RenderOrder:
         max_ahead: so many shards may wait for the trainer, which deletes what it has read.
         longest_s: of the long scenes.
         items_per_shard: a shard appears when it is whole.
+        soundfonts: half of the music is played through one of these; none leaves it all to our synthesiser.
     """
 
     folder: Path
@@ -100,27 +101,30 @@ class RenderOrder:
     max_ahead: int = 64
     longest_s: float = 600.0
     items_per_shard: int = ITEMS_PER_SHARD
+    soundfonts: tuple[Path, ...] = ()
 
 
 def draw_item(
-    seed: tuple[int, ...], tokenizer: Encodes, *, mixture: str = "all", split: Split = "train", longest_s: float = 600.0
-) -> Item:
+    seed: tuple[int, ...], tokenizer: Encodes, *, mixture: str = "all", split: Split = "train",
+    longest_s: float = 600.0, soundfonts: tuple[Path, ...] = (),
+) -> Item:  # fmt: skip
     """The item that belongs to this seed."""
     rng = random.Random(repr((seed, "item")))
     shares = SHARES[mixture]
     name = rng.choices(list(shares), list(shares.values()))[0]
-    return item_of(name, seed, tokenizer, split=split, longest_s=longest_s)
+    return item_of(name, seed, tokenizer, split=split, longest_s=longest_s, soundfonts=soundfonts)
 
 
 def item_of(
-    name: str, seed: tuple[int, ...], tokenizer: Encodes, *, split: Split = "train", longest_s: float = 600.0
-) -> Item:
+    name: str, seed: tuple[int, ...], tokenizer: Encodes, *, split: Split = "train", longest_s: float = 600.0,
+    soundfonts: tuple[Path, ...] = (),
+) -> Item:  # fmt: skip
     """The item of one kind, a key of the shares, that belongs to this seed."""
     rng = random.Random(repr((seed, name)))
     strength = 0.0 if rng.random() < CLEAN_SHARE else rng.uniform(0.25, 1.0)
     variety = 1.0 if split == "train" else 0.0
     if name in SKILLS:
-        world = World(split, 0.8 * strength, longest_s, variety=variety, exact=False)
+        world = World(split, 0.8 * strength, longest_s, soundfonts, variety=variety, exact=False)
         return _skill_item(name, world, seed, rng, tokenizer)
     if name == "text_only":
         return _text_item(rng, tokenizer)
@@ -320,7 +324,10 @@ def run_order(order: RenderOrder, worker: int, num_workers: int, stop: StopEvent
             stop.wait(0.5)
             continue
         seeds = [(order.seed, number, i) for i in range(order.items_per_shard)]
-        items = [draw_item(seed, tokenizer, mixture=order.mixture, longest_s=order.longest_s) for seed in seeds]
+        items = [
+            draw_item(seed, tokenizer, mixture=order.mixture, longest_s=order.longest_s, soundfonts=order.soundfonts)
+            for seed in seeds
+        ]
         save_items(items, order.folder / f"shard-{number:06d}.npz")
         number += num_workers
         (order.folder / f"next-{worker}.txt").write_text(str(number))

@@ -21,8 +21,8 @@ TICKS_PER_QUARTER = 500  # at the default tempo of 120 quarters a minute, a tick
 DRUM_CHANNEL = 9
 TIMEOUT_S = 120
 FONT_FOLDERS = (Path("/usr/share/sounds/sf2"), Path("/usr/share/soundfonts"))
-TRAINING_FONTS = ("FluidR3_GM.sf2",)
-HELD_OUT_FONTS = ("TimGM6mb.sf2",)
+TRAINING_FONTS = ("TimGM6mb.sf2",)  # small enough for any machine
+HELD_OUT_FONTS = ("FluidR3_GM.sf2",)
 
 
 class SoundfontMissingError(FlamingoError):
