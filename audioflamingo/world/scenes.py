@@ -20,7 +20,7 @@ from audioflamingo.world import disguise, rooms, sounds
 from audioflamingo.world.height import heights
 from audioflamingo.world.sounds.variety import render_varied
 from audioflamingo.world.text import SentenceGenerator, normalise
-from audioflamingo.world.voices import Sex, Speaker, draw_speaker, speak
+from audioflamingo.world.voices import EngineMissingError, Sex, Speaker, draw_speaker, speak
 
 Samples = npt.NDArray[np.float32]
 Backdrop = Literal["scene", "noise", "silence"]
@@ -28,6 +28,7 @@ Backdrop = Literal["scene", "noise", "silence"]
 GRID_S = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 14.0, 16.0, 20.0, 24.0, 30.0)
 STEADY_S = (1.0, 5.0)
 PAUSE_S = (0.15, 1.2)
+MOST_TRIES = 50  # of a sentence that an engine has a sound for
 SPEECH_LEVEL = 0.1  # root mean square that speech is brought to before the channel
 FULL_SCALE = 0.98
 DISGUISED_SHARE, WANDERING_SHARE = 0.6, 0.5
@@ -120,18 +121,33 @@ class Dice:
 
 
 def spoken(source: Source, dice: Dice, speaker: Speaker | None = None) -> tuple[Samples, str, Speaker]:
-    """A random sentence of the source's split, spoken: samples at `SPEECH_LEVEL`, its transcript, and who spoke."""
+    """A random sentence of the source's split, spoken: samples at `SPEECH_LEVEL`, its transcript, and who spoke.
+
+    Raises:
+        EngineMissingError: the speaker's engine is not installed.
+        FlamingoError: it says nothing of what it is given.
+    """
     speaker = speaker or draw_speaker(dice.plain, source.engines)
+    samples, text = _said(source, dice, speaker)
+    if source.split == "train" or source.strength > 0:
+        samples = _vary_voice(samples, source, dice)
+    level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-9
+    return samples * (SPEECH_LEVEL / level), normalise(text), speaker
+
+
+def _said(source: Source, dice: Dice, speaker: Speaker) -> tuple[Samples, str]:
+    """A sentence for which the engine has a sound; it may have none for a lone interjection, so others are tried."""
+    left = MOST_TRIES
     while True:
         text = source.sentences.sentence(dice.plain)
+        left -= 1
         try:
-            samples = speak(text, speaker)
-        except FlamingoError:  # an engine may have no sound for a lone interjection: another sentence is drawn
-            continue
-        if source.split == "train" or source.strength > 0:
-            samples = _vary_voice(samples, source, dice)
-        level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-9
-        return samples * (SPEECH_LEVEL / level), normalise(text), speaker
+            return speak(text, speaker), text
+        except EngineMissingError:
+            raise
+        except FlamingoError:
+            if not left:
+                raise
 
 
 def _vary_voice(samples: Samples, source: Source, dice: Dice) -> Samples:

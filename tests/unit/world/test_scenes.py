@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from audioflamingo.errors import FlamingoError
 from audioflamingo.world import scenes, sounds
 from audioflamingo.world.scenes import Dice, Source
 from audioflamingo.world.text import normalise
+from audioflamingo.world.voices import EngineMissingError
 
 CLEAN = Source("test", strength=0.0)
 LOUD = Source("train", strength=1.0)
@@ -86,3 +88,17 @@ def test_speech_over_a_steady_sound(speech_engines):
     # The bed lasts all through, so even the ends are never silent.
     assert np.abs(scene.samples[:1600]).max() > 0
     assert np.abs(scene.samples[-1600:]).max() > 0
+
+
+@pytest.mark.parametrize(("error", "calls"), [(EngineMissingError("flite is missing"), 1), (FlamingoError("mute"), 50)])
+def test_an_engine_that_cannot_speak_ends_the_scene(monkeypatch, error, calls):
+    asked = []
+
+    def refuse(text, speaker):
+        asked.append(text)
+        raise error
+
+    monkeypatch.setattr(scenes, "speak", refuse)
+    with pytest.raises(type(error), match=str(error)):
+        scenes.speech_scene(Source("train"), Dice.of(1))
+    assert len(asked) == calls
