@@ -96,9 +96,18 @@ def recognised(samples: np.ndarray) -> list[str]:
     return found.hypstr.split() if found else []
 
 
-def word_error(speaker: Speaker, sentences: list[str]) -> float:
-    pairs = [(normalise(text).split(), recognised(speaker.say(text))) for text in sentences]
-    return sum(errors(*pair) for pair in pairs) / sum(len(reference) for reference, _ in pairs)
+def heard_of(speaker: Speaker, sentences: list[str]) -> list[dict[str, object]]:
+    """What is recognised of every sentence, and how many words of it are wrong."""
+    rows: list[dict[str, object]] = []
+    for text in sentences:
+        reference, heard = normalise(text).split(), recognised(speaker.say(text))
+        rows.append({"voice": speaker.voice.name, "text": text, "heard": " ".join(heard), "words": len(reference),
+                     "errors": errors(reference, heard)})  # fmt: skip
+    return rows
+
+
+def word_error(heard: list[dict[str, object]]) -> float:
+    return sum(int(str(row["errors"])) for row in heard) / sum(int(str(row["words"])) for row in heard)
 
 
 def quietest_ms(samples: np.ndarray, mark_ms: float) -> float:
@@ -132,8 +141,9 @@ def drift(speaker: Speaker, sentences: list[str]) -> list[float]:
     return [round(wrong / max(total, 1), 3) for wrong, total in slices]
 
 
-def measure(name: str, sentences: list[str]) -> dict[str, object]:
-    speaker = speaker_of(name)
+def measure(name: str, sentences: list[str]) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """A voice's row, and what was recognised of each sentence."""
+    speaker, heard = speaker_of(name), list[dict[str, object]]()
     text, tokens = (latency_ms(speaker, is_paced=is_paced) for is_paced in (False, True))
     row: dict[str, object] = {
         "voice": speaker.voice.name,
@@ -143,9 +153,10 @@ def measure(name: str, sentences: list[str]) -> dict[str, object]:
         "rtf": round(real_time_factor(speaker), 3),
     }
     if sentences:
-        row["wer"] = round(word_error(speaker, sentences), 4)
+        heard = heard_of(speaker, sentences)
+        row["wer"] = round(word_error(heard), 4)
         row["wer_by_10_s"] = drift(speaker, sentences[:40])
-    return row
+    return row, heard
 
 
 def main() -> None:
@@ -153,6 +164,7 @@ def main() -> None:
     parser.add_argument("--voice", action="append", metavar="ENGINE[:VOICE]", help="may be given repeatedly")
     parser.add_argument("--wer", type=int, default=0, metavar="N", help="sentences for word errors; needs pocketsphinx")
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--heard", type=Path, help="JSONL file for what is recognised of every sentence of --wer")
     options = parser.parse_args()
     rng, generator = random.Random(7), SentenceGenerator("test")
     sentences = [generator.sentence(rng) for _ in range(options.wer)]
@@ -161,7 +173,13 @@ def main() -> None:
         names = options.voice or [*(random_voice(Path(folder), target) for target in ("mel", "codes")), "espeak-ng"]
         if options.wer:
             names = [*TEACHERS, *names]
-        rows = [measure(name, sentences) for name in names]
+        rows, heard = [], list[dict[str, object]]()
+        for name in names:
+            row, of_voice = measure(name, sentences)
+            rows.append(row)
+            heard += of_voice
+    if options.heard:
+        options.heard.write_text("".join(json.dumps(one) + "\n" for one in heard))
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     result = {"benchmark": "voice", "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}

@@ -96,7 +96,8 @@ class GraphEncoder:
         if not are_full or len(num_mel_frames) > MOST_WINDOWS or self._model.config.time_rotary is not None:
             return False
         like = torch.empty(0, dtype=self._model.dtype, device=self._model.device)
-        return takes_fused_encoder(like) and _are_plain(self._model.encoder) and _are_plain(self._model.projector)
+        encoder, projector = self._model.encoder, self._model.projector
+        return takes_fused_encoder(like, encoder.layers) and _are_plain(encoder) and _are_plain(projector)
 
     def _embed(self, mel: Tensor) -> Tensor:
         return self._model.embed_audio(mel, [WINDOW_MEL_FRAMES] * len(mel))[0]

@@ -112,7 +112,7 @@ class Encoder(nn.Module):
         """
         frames, lengths = self.embed_frames(mel, num_mel_frames)
         packing = Packing.of(lengths, frames.device)
-        if takes_fused_encoder(frames):
+        if takes_fused_encoder(frames, self.layers):
             return self.pool(run_encoder(self, frames, packing), lengths)
         for layer in self.layers:
             frames = layer(frames, packing)
@@ -124,7 +124,7 @@ class Encoder(nn.Module):
         mel = mel[:, :, : max(num_mel_frames) + 2]  # what the convolutions see of the longest window
         mel = mel.to(device=weight.device, dtype=weight.dtype)
         lengths = [(frames - 1) // 2 + 1 for frames in num_mel_frames]
-        if takes_fused_encoder(mel):
+        if takes_fused_encoder(mel, self.layers):
             x = embed_frames_fused(self, mel, max(lengths))
         else:
             x = functional.gelu(self.conv2(functional.gelu(self.conv1(mel)))).transpose(1, 2)

@@ -156,9 +156,14 @@ def _fed_forward(mlp: SwiGLU, gate_up_product: Product, x: Tensor) -> Tensor:
     return x
 
 
-def takes_fused_encoder(x: Tensor) -> bool:
-    """Whether the encoder's layers may run fused on x; fp16 has a guard of its own between the layers."""
-    return x.dtype != torch.float16 and not torch.is_grad_enabled() and runs_triton(x)
+def takes_fused_encoder(x: Tensor, layers: nn.ModuleList) -> bool:
+    """Whether the encoder's layers may run fused on x; fp16 has a guard of its own between the layers.
+
+    Layers in shards are put together by a hook on the layer, which fused layers would never call.
+    """
+    if x.dtype == torch.float16 or torch.is_grad_enabled() or not runs_triton(x):
+        return False
+    return not any(map(_is_watched, layers))
 
 
 def run_encoder(encoder: Encoder, x: Tensor, packing: Packing) -> Tensor:

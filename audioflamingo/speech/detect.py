@@ -20,6 +20,7 @@ ENERGY_STEP_MS = 20
 SILERO_STEP_SAMPLES = 512  # the only block that its 16 kHz model takes
 NOISE_MEMORY_S = 3.0
 MIN_LEVEL_DB = -90.0
+MIN_LOUD_STEPS = 3  # of a run before its gaps are bridged: else a click and its hangover pass for speech
 VOICE_BAND_HZ = (150, 4_000)
 _BLOCK_SAMPLES = SAMPLE_RATE_HZ * ENERGY_STEP_MS // 1000
 _BAND = slice(*(hz * _BLOCK_SAMPLES // SAMPLE_RATE_HZ for hz in VOICE_BAND_HZ))
@@ -35,6 +36,11 @@ class SpeechDetector(Protocol):
     @property
     def step_ms(self) -> int:
         """How much sound one verdict is about."""
+        ...
+
+    @property
+    def hangover_ms(self) -> int:
+        """Silence that has passed within speech when the first verdict of silence comes."""
         ...
 
     def feed(self, samples: Samples) -> list[bool]:
@@ -60,7 +66,7 @@ class EnergyDetector:
     """Speech is what stands out of the noise: a level above an adaptive floor, within the band of voices.
 
     The floor is the lowest smoothed level of the last seconds, so that it follows the room up and down but not a
-    sentence; a hangover bridges the closures within words.
+    sentence; a hangover bridges the closures within words, not those after a click.
 
     Args:
         margin_db: how far speech stands above the floor.
@@ -82,12 +88,18 @@ class EnergyDetector:
         self._levels: deque[float] = deque(maxlen=round(1000 * NOISE_MEMORY_S / ENERGY_STEP_MS))
         self._smoothed_db: float | None = None
         self._steps_since_speech = self._hangover_steps + 1
+        self._num_loud = 0  # loud steps of the run that is going on
         self._window = np.hanning(_BLOCK_SAMPLES)
 
     @property
     def step_ms(self) -> int:
         """See `SpeechDetector`."""
         return ENERGY_STEP_MS
+
+    @property
+    def hangover_ms(self) -> int:
+        """See `SpeechDetector`."""
+        return self._hangover_steps * ENERGY_STEP_MS
 
     def feed(self, samples: Samples) -> list[bool]:
         """See `SpeechDetector`."""
@@ -105,7 +117,10 @@ class EnergyDetector:
         self._levels.append(self._smoothed_db)
         is_loud = level_db > max(self.floor_db + self._margin_db, self._min_level_db)
         self._steps_since_speech = 0 if is_loud else self._steps_since_speech + 1
-        return self._steps_since_speech <= self._hangover_steps
+        if self._steps_since_speech > self._hangover_steps:
+            self._num_loud = 0
+        self._num_loud += is_loud
+        return is_loud or self._num_loud >= MIN_LOUD_STEPS
 
     def _level_db(self, block: Samples) -> float:
         """Level within the band of voices: rumble, hum and hiss beyond it weigh nothing."""
@@ -142,6 +157,11 @@ class SileroDetector:
     def step_ms(self) -> int:
         """See `SpeechDetector`."""
         return 1000 * SILERO_STEP_SAMPLES // SAMPLE_RATE_HZ
+
+    @property
+    def hangover_ms(self) -> int:
+        """See `SpeechDetector`."""
+        return 0
 
     def feed(self, samples: Samples) -> list[bool]:
         """See `SpeechDetector`."""

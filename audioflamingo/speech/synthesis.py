@@ -24,7 +24,7 @@ from audioflamingo.speech.codec import (
 from audioflamingo.speech.known_words import known_words
 from audioflamingo.speech.mels import SILENT_FEATURE, mels_of_frames
 from audioflamingo.speech.model import SpeechConfig, SpeechModel, expand, layers
-from audioflamingo.speech.phones import PAUSE_ID
+from audioflamingo.speech.phones import PAUSE_ID, PHONE_IDS, PHONES, VOWELS
 from audioflamingo.speech.polish import Polish
 from audioflamingo.speech.pronounce import Pronouncer
 from audioflamingo.speech.stream import SPEECH_RATE_HZ
@@ -36,6 +36,7 @@ SUBFRAME_MS = 1000 * HOP_SAMPLES / SPEECH_RATE_HZ
 MAX_PHONE_SUBFRAMES = 40
 MAX_LOG_DURATION = 6.0
 CLOSING_MS = 80  # of silence, in which the last sound dies away
+ARTICLE, ARTICLE_BEFORE_VOWEL = "the", [PHONE_IDS["dh"], PHONE_IDS["iy0"]]
 
 
 class OwnVoice(nn.Module):
@@ -214,6 +215,8 @@ class _Utterance:
         self._waiting: deque[tuple[int, int]] = deque()  # units: where in the sound they end, and where in the text
         self._num_samples = 0
         self._has_spoken = False
+        self._has_held = False  # a "the" that waits for the word after it
+        self._held_end: int | None = None  # and what of the text is said with it
         self._device = next(voice.parameters()).device
         self._frame_flops = 2 * sum(one.numel() for one in voice.parameters())
         synthesis.__enter__()
@@ -221,14 +224,23 @@ class _Utterance:
     def feed(self, unit: Unit) -> Iterator[Sound]:
         last = len(unit.words) - 1
         for number, word in enumerate(unit.words):
+            pause_ms, source_end = (unit.pause_ms, unit.source_end) if number == last else (0, None)
+            phones = self._phones(word)
+            yield from self._held_word(phones)
             self._has_spoken = True
-            yield self._word(word, unit.pause_ms if number == last else 0, unit.source_end if number == last else None)
-        if not unit.words and unit.pause_ms and self._has_spoken:  # silence alone is nothing to hear
-            yield self._word(None, unit.pause_ms, unit.source_end)
-        elif not unit.words:
-            self._waiting.append((self._synthesis.words_end, unit.source_end))
+            if word == ARTICLE and not pause_ms:
+                self._has_held, self._held_end = True, source_end
+            else:
+                yield self._word(phones, pause_ms, source_end)
+        if not unit.words:
+            yield from self._held_word([])
+            if unit.pause_ms and self._has_spoken:  # silence alone is nothing to hear
+                yield self._word([], unit.pause_ms, unit.source_end)
+            else:
+                self._waiting.append((self._synthesis.words_end, unit.source_end))
 
     def flush(self) -> Iterator[Sound]:
+        yield from self._held_word([])
         if self._has_spoken:
             with threads_for(self._frame_flops, self._device, is_step=True):
                 samples = self._synthesis.flush()
@@ -237,11 +249,21 @@ class _Utterance:
             yield last
         self._synthesis.__exit__()
 
-    def _word(self, word: str | None, pause_ms: float, source_end: int | None) -> Sound:
+    def _phones(self, word: str) -> list[int]:
+        with threads_for(self._frame_flops, self._device, is_step=True):
+            return self._pronouncer.phones(word)
+
+    def _held_word(self, follower: list[int]) -> Iterator[Sound]:
+        """The "the" that waited for the phones of its next word: before a vowel it is said otherwise."""
+        if self._has_held:
+            self._has_held = False
+            is_vowel = PHONES[follower[0]].rstrip("01") in VOWELS if follower else False
+            yield self._word(ARTICLE_BEFORE_VOWEL if is_vowel else self._phones(ARTICLE), 0, self._held_end)
+
+    def _word(self, phones: list[int], pause_ms: float, source_end: int | None) -> Sound:
         # A word of a small voice is many tiny pieces: on a busy machine, two threads that wait for each other turn
         # tens of milliseconds into seconds. Around one word only, never around a yield, which the caller would be in.
         with threads_for(self._frame_flops, self._device, is_step=True):
-            phones = [] if word is None else self._pronouncer.phones(word)
             samples = self._synthesis.feed(phones, pause_ms)
             if source_end is not None:
                 self._waiting.append((self._synthesis.words_end, source_end))

@@ -96,7 +96,7 @@ class Talk:
         """The user's next (N,) float32 samples at 16 kHz to ours of the same duration at 24 kHz."""
         self._microphone.add(samples)
         for verdict in self._detector.feed(samples):
-            for action in self._turns.step(verdict, self._detector.step_ms):
+            for action in self._turns.step(verdict, self._detector.step_ms, self._detector.hangover_ms):
                 self._do(action)
         if self._turns.state == "idle":
             self._microphone.keep_last(self._turns.options.prefix_ms + self._turns.options.onset_ms + IDLE_MEMORY_MS)

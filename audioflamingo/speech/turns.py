@@ -91,11 +91,19 @@ class Turns:
         self._listened_ms = 0  # the end of speech up to which "listen" was said
         self._is_cut = False  # the turn was ended while the user still spoke
 
-    def step(self, is_speech: bool, duration_ms: int) -> list[Action]:
-        """What follows from the next `duration_ms` of the user's microphone."""
+    def step(self, is_speech: bool, duration_ms: int, hangover_ms: int = 0) -> list[Action]:
+        """What follows from the next `duration_ms` of the user's microphone.
+
+        Args:
+            is_speech: the detector's verdict on it.
+            duration_ms: of it.
+            hangover_ms: silence at the end of a run of speech that the detector still called speech; it counts as
+                silence once the run is over.
+        """
         self._time_ms += duration_ms
         self._speech_ms = self._speech_ms + duration_ms if is_speech else 0
-        self._silence_ms = 0 if is_speech else self._silence_ms + duration_ms
+        before_ms = self._silence_ms or hangover_ms
+        self._silence_ms = 0 if is_speech else before_ms + duration_ms
         if is_speech and self.state in ("user", "paused"):
             self._speech_end_ms = self._time_ms
         handlers = {

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -60,6 +61,17 @@ class Processes:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
+    def least(self, number: int | None) -> int | None:
+        """The smallest of a whole number over all processes, so that all decide alike; where it is None, it stays so.
+
+        All processes must ask, and all with a number or all without.
+        """
+        if self.size == 1 or number is None:
+            return number
+        found = torch.tensor(number, dtype=torch.int64, device=self.device)
+        distributed.all_reduce(found, distributed.ReduceOp.MIN)
+        return int(found)
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
@@ -67,13 +79,16 @@ class Processes:
 
 
 @contextmanager
-def joined(device: str | None = None, *, shards: bool = False, splits: bool = False) -> Iterator[Processes]:
+def joined(
+    device: str | None = None, *, shards: bool = False, splits: bool = False, timeout_s: float | None = None
+) -> Iterator[Processes]:
     """Take part in the run that torchrun started, or be alone.
 
     Args:
         device: "cpu", "cuda" or "cuda:1"; None takes a GPU if there is one, each process its own.
         shards: divide the model among the processes (FSDP).
         splits: divide every sequence among the processes (context parallelism).
+        timeout_s: how long one process waits for another before the run is given up; None leaves it to torch.
 
     Raises:
         OptionError: the device is not available.
@@ -88,7 +103,13 @@ def joined(device: str | None = None, *, shards: bool = False, splits: bool = Fa
         raise OptionError(
             "shards need the processes that torchrun starts: torchrun --nproc-per-node N -m audioflamingo"
         )
-    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    is_gpu = chosen.type == "cuda"
+    distributed.init_process_group(
+        "nccl" if is_gpu else "gloo",
+        timeout=None if timeout_s is None else timedelta(seconds=timeout_s),
+        # Told which GPU is its own, NCCL connects at once and never has to guess from the process's number.
+        device_id=chosen if is_gpu else None,
+    )
     try:
         yield Processes(chosen, rank, size, shards, splits and size > 1)
     except RuntimeError as error:

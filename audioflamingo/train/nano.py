@@ -7,6 +7,7 @@ python -m audioflamingo.train.nano --resume DIR --piece-s 500 --decay-s 200  # o
 python -m audioflamingo.train.nano --assemble DIR --tokenizer FILE --out out  # a returned state as a checkpoint
 python -m audioflamingo.train.nano --recipe think --init out/checkpoint --piece-s 100 --decay-s 60
 
+On several GPUs of one machine: torchrun --nproc-per-node N -m audioflamingo.train.nano ...
 A state in WORK (exact) is taken before one in --resume (small). See docs/nano.md.
 """
 
@@ -21,7 +22,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,9 +31,10 @@ from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
 from audioflamingo.train.nano_bench import bench, chosen_speed, listed_kernels, start_look
 from audioflamingo.train.nano_check import Checks
 from audioflamingo.train.nano_feed import NanoFeed
-from audioflamingo.train.nano_graphs import SPEEDS
+from audioflamingo.train.nano_graphs import SPEEDS, Speed
 from audioflamingo.train.nano_items import PlainTokenizer
 from audioflamingo.train.nano_pool import Draws, ItemPool
+from audioflamingo.train.nano_ranks import Ranks, Word, ranked
 from audioflamingo.train.nano_recipe import RECIPES, NanoRecipe, shrunk
 from audioflamingo.train.nano_render import ITEMS_PER_SHARD, RenderOrder, start_workers
 from audioflamingo.train.nano_state import assemble
@@ -51,7 +53,7 @@ TINY = ModelConfig(
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of training.
+    """One piece of training; of several processes, each has its own workers, pool and shards.
 
     Attributes:
         work: folder of shards, of held-out items and of the exact state, on this machine.
@@ -93,27 +95,24 @@ class Job:
 
 
 class Piece:
-    """One piece from start to end."""
+    """One piece from start to end, as one of its processes has it: the first one checks, logs and writes."""
 
-    def __init__(self, recipe: NanoRecipe, job: Job, device: torch.device, speed: str) -> None:
-        self.recipe, self.job, self.device = recipe, job, device
+    def __init__(
+        self, recipe: NanoRecipe, job: Job, device: torch.device, speed: str, ranks: Ranks | None = None
+    ) -> None:
+        self.recipe, self.job, self.device, self.ranks = recipe, job, device, ranks or Ranks()
         self.began = time.monotonic()
-        self.shards = job.work / "shards"
+        self.shards = self.ranks.folder(job.work) / "shards"
         tokenizer = PlainTokenizer(job.begin.tokenizer)
         self.workers, self.stop_workers = start_workers(self._order(), job.num_workers)
         try:
-            look = start_look(speed, job.work, device)
-            self.checks = Checks(
-                job.work / "checks.npz", tokenizer, device, recipe.model.decoder.vocab_size,
-                counts=job.check_counts or recipe.checks, longest_s=job.longest_s,
-            )  # fmt: skip
-            self.trainer = NanoTrainer(recipe, job.begin, device, chosen_speed(speed, job.work, device, look))
+            chosen, self.checks = self._prepare(tokenizer, speed)
+            self.trainer = NanoTrainer(recipe, job.begin, device, chosen, self.ranks)
             self._take_state()
             self.pool = ItemPool(device, round(job.pool_hours * 3_600 * 16_000))
             self.feed = NanoFeed(
-                self.pool, self.shards, self._draws(tokenizer), (recipe.seed, self.trainer.num_steps),
-                keep_hours=job.keep_hours,
-            )  # fmt: skip
+                self.pool, self.shards, self._draws(tokenizer), self._seed_of_draws(), keep_hours=job.keep_hours
+            )
         except BaseException:
             self._end_workers()
             raise
@@ -122,10 +121,26 @@ class Piece:
     def _order(self) -> RenderOrder:
         job, recipe = self.job, self.recipe
         return RenderOrder(
-            self.shards, job.begin.tokenizer, recipe.seed, recipe.mixture,
+            self.shards, job.begin.tokenizer, self.ranks.seed(recipe.seed), recipe.mixture,
             max_ahead=max(4, SHARDS_AHEAD * job.num_workers), longest_s=job.longest_s,
             items_per_shard=job.items_per_shard, soundfonts=job.soundfonts,
         )  # fmt: skip
+
+    def _prepare(self, tokenizer: PlainTokenizer, speed: str) -> tuple[Speed, Checks | None]:
+        """The first process looks which speed is the best and makes held-out items; the others wait for the speed."""
+        job, checks = self.job, None
+        if self.ranks.is_first:
+            look = start_look(speed, job.work, self.device)
+            checks = Checks(
+                job.work / "checks.npz", tokenizer, self.device, self.recipe.model.decoder.vocab_size,
+                counts=job.check_counts or self.recipe.checks, longest_s=job.longest_s,
+            )  # fmt: skip
+            speed = chosen_speed(speed, job.work, self.device, look)
+        return cast("Speed", self.ranks.from_first(speed)), checks
+
+    def _seed_of_draws(self) -> tuple[int, ...]:
+        alone = (self.recipe.seed, self.trainer.num_steps)
+        return alone if self.ranks.is_first else (*alone, self.ranks.rank)
 
     def _draws(self, tokenizer: PlainTokenizer) -> Draws:
         recipe = self.recipe
@@ -140,10 +155,11 @@ class Piece:
         return self.job.work / "state.pt"
 
     def _take_state(self) -> None:
-        if self.state_file.exists():
+        if self.ranks.is_first and self.state_file.exists():
             self.trainer.restore(torch.load(self.state_file, map_location=self.device, weights_only=True))
-        elif self.job.resume is not None:
+        elif self.ranks.is_first and self.job.resume is not None:
             self.trainer.restore_small(self.job.resume)
+        self.trainer.take_from_first()
 
     def run(self) -> NanoTrainer:
         """Train, and save whatever ends it but a failure."""
@@ -153,59 +169,89 @@ class Piece:
             self.log({"ready_after_s": round(time.monotonic() - self.began, 1), "speed": self.trainer.runner.speed})
             self._capture()
             self.feed.start()
+            self.ranks.open_lines(self.device)
             self._loop()
         finally:
             self.feed.stop()
             self._end_workers()
             signal.signal(signal.SIGTERM, previous)
-        self._save()
+        if self.ranks.is_first:
+            self._save()
         return self.trainer
 
     def _capture(self) -> None:
         """Compile and capture before any thread runs; this changes no weights."""
-        if self.trainer.runner.speed == "eager":
+        runner = self.trainer.runner
+        if runner.speed == "eager":
             return
-        began, seen = time.monotonic(), set()
+        began, seen, apart = time.monotonic(), set(), list[float]()
         mode = self.recipe.phase(self.trainer.spent_s).mode
         for _ in range(64):
             plan = self.feed.one()
             if plan.shape in seen:
                 continue
             seen.add(plan.shape)
-            self.trainer.runner(self.trainer.mel(self.pool.samples, plan), plan, mode)
-            for parameter in self.trainer.optimiser.parameters:
-                parameter.grad = None
-        self.log({"captured_after_s": round(time.monotonic() - began, 1), "shapes": len(seen)})
+            apart.append(runner.prepare(self.trainer.mel(self.pool.samples, plan), plan, mode))
+        seconds = round(time.monotonic() - began, 1)
+        self.log({"captured_after_s": seconds, "shapes": len(seen), "apart": apart, "speed": runner.speed})
 
     def _loop(self) -> None:
         trainer, job = self.trainer, self.job
         began, before, first_step = time.monotonic(), trainer.spent_s, trainer.num_steps
-        sums, num, logged, checked, falls = dict[str, Tensor](), 0, began, began, False
-        while not self.is_told_to_end.is_set() and trainer.spent_s - before < job.piece_s:
-            decay = decay_share(before + job.piece_s - trainer.spent_s, job.decay_s, self.recipe.last_rate)
-            if decay < 1.0 and not falls:
+        sums, num, logged, checked, falls, compares = dict[str, Tensor](), 0, began, began, False, False
+        while not (word := self.ranks.tell(self._word(before, first_step, compares=compares))).ends:
+            trainer.spent_s, compares = word.spent_s, False
+            if word.compares:
+                self._compare()
+            if word.decay < 1.0 and not falls:
                 falls = True
                 self._keep_undecayed()
             with self._watched(trainer.num_steps + 1 - first_step):
-                losses = trainer.step(self.pool.samples, self.feed.next(), decay)
+                losses = trainer.step(self.pool.samples, self.feed.next(), word.decay)
+            if not self.ranks.is_first:
+                continue
             for name, value in losses.items():
                 sums[name] = sums[name] + value if name in sums else value
             num += 1
             now = time.monotonic()
             if now - logged >= LOG_EVERY_S or trainer.num_steps == first_step + 1:
-                self.log(self._means(sums, num, now - logged, decay))
+                self.log(self._means(sums, num, now - logged, word.decay))
                 sums, num, logged = {}, 0, time.monotonic()
             if now - checked >= job.check_every_s:
-                self.log(self.checks.run(trainer.model, trainer.heads))
+                self.log(self._check())
                 self._keep_state()  # whatever ends this piece costs no more than the time since
                 checked = logged = time.monotonic()
+                sums, num, compares = {}, 0, True
             trainer.spent_s = before + time.monotonic() - began
-            if job.num_steps and trainer.num_steps >= first_step + job.num_steps:
-                break
+        trainer.spent_s = word.spent_s
+        self._compare()
+
+    def _word(self, before: float, first_step: int, *, compares: bool) -> Word:
+        """What the first process decides before each step; the others' is not heard."""
+        job, trainer = self.job, self.trainer
+        spent_s = trainer.spent_s - before
+        done = bool(job.num_steps) and trainer.num_steps >= first_step + job.num_steps
+        return Word(
+            trainer.spent_s, decay_share(job.piece_s - spent_s, job.decay_s, self.recipe.last_rate),
+            ends=self.is_told_to_end.is_set() or done or spent_s >= job.piece_s, compares=compares,
+        )  # fmt: skip
+
+    def _compare(self) -> None:
+        """All processes have the same weights; should bits differ, the log says so, and all get the first one's."""
+        if self.ranks.size == 1:
+            return
+        are_equal = self.ranks.are_equal(self.trainer.optimiser.masters)
+        self.log({"ranks": self.ranks.size, "weights_are_equal": are_equal})
+        if not are_equal:
+            self.trainer.take_from_first()
+
+    def _check(self) -> dict[str, float]:
+        assert self.checks is not None, "only the first process has held-out items"
+        return self.checks.run(self.trainer.model, self.trainer.heads)
 
     def _watched(self, number: int) -> AbstractContextManager[None]:
         """A step of this piece, counted from 1: of the one that was asked for, what its kernels took."""
-        if number != self.job.profiled_step:
+        if number != self.job.profiled_step or not self.ranks.is_first:
             return nullcontext()
         return listed_kernels(self.job.out / "profile.txt", self.device)
 
@@ -217,10 +263,10 @@ class Piece:
         """The exact state here; the small one and the better of the last and the averaged weights outside."""
         trainer, out = self.trainer, self.job.out
         self._keep_state()
-        last = self.checks.run(trainer.model, trainer.heads)
+        last = self._check()
         self.log({"weights": "last", **last})
         with trainer.with_average():
-            mean = self.checks.run(trainer.model, trainer.heads)
+            mean = self._check()
             self.log({"weights": "averaged", **mean})
             is_better = mean["val_tokens"] >= last["val_tokens"]
             if is_better:
@@ -233,7 +279,7 @@ class Piece:
 
     def _keep_undecayed(self) -> None:
         """A small state to go on from: what has fallen to small rates is an end."""
-        if self.recipe.adapter is None:
+        if self.ranks.is_first and self.recipe.adapter is None:
             self.trainer.save_small(self.job.out / "before_decay")
 
     def _keep_state(self) -> None:
@@ -250,7 +296,9 @@ class Piece:
             worker.join()
 
     def log(self, values: dict[str, Any]) -> None:
-        """A line of JSON, printed and kept."""
+        """A line of JSON, printed and kept: of the first process, but for what all have heard."""
+        if not self.ranks.is_first:
+            return
         trainer = self.trainer
         line = {
             "s": round(trainer.spent_s, 1), "step": trainer.num_steps, "heard_h": round(trainer.heard_s / 3_600, 2),
@@ -266,7 +314,6 @@ class Piece:
 def main() -> None:
     """Parse arguments and run."""
     options = _parser().parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape
     torch.set_float32_matmul_precision("high")
     recipe = RECIPES[options.recipe]()
@@ -276,7 +323,7 @@ def main() -> None:
         assemble(recipe.model, options.assemble, options.tokenizer, options.out)
         return
     if options.bench:
-        bench(recipe, device, options.work)
+        bench(recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"), options.work)
         return
     job = Job(
         options.work, options.out, Start(options.tokenizer, options.init, options.heads), options.resume,
@@ -285,7 +332,8 @@ def main() -> None:
         FEW_CHECKS if options.step_s else None, keep_hours=options.keep_hours,
         profiled_step=options.profile, soundfonts=() if options.no_soundfonts else _soundfonts(),
     )  # fmt: skip
-    Piece(recipe, job, device, options.speed).run()
+    with ranked() as (ranks, device):
+        Piece(recipe, job, device, options.speed, ranks).run()
 
 
 def _soundfonts() -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ import torch
 
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.train.initialise import initialise
-from audioflamingo.train.nano_graphs import Speed, StepRunner
+from audioflamingo.train.nano_graphs import MOST_DIFFERENCE, Speed, StepRunner, difference
 from audioflamingo.train.nano_items import Conversation
 from audioflamingo.train.nano_mel import LineLogMel
 from audioflamingo.train.nano_plan import Picked, Plan, Shape, make_plan
@@ -28,7 +28,6 @@ FILE = "speed.json"
 ORDER: tuple[Speed, ...] = ("eager", "graphs", "compiled_graphs", "compiled")
 LONGEST_S = 110
 NUM_TIMED = 20
-MOST_DIFFERENCE = 0.05  # of a gradient's norm, in bf16; another order of sums is not another gradient
 WORD_TOKENS = 24
 NUM_LISTED = 60
 
@@ -95,7 +94,7 @@ def bench(recipe: NanoRecipe, device: torch.device, work: Path) -> dict[str, Any
             results[speed] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
         else:
             reference = reference or gradients
-            results[speed]["difference"] = _difference(reference, gradients)
+            results[speed]["difference"] = difference(reference, gradients)
         print(json.dumps({speed: results[speed]}), flush=True)
         _keep(results, work)
     return results
@@ -135,6 +134,8 @@ def _timed(
 
         if not gradients:
             runner(log_mel(samples, plans[0]).to(model.dtype), plans[0], mode)
+            for parameter in optimiser.parameters:
+                parameter.grad = None  # launched steps add to what is there
             runner(log_mel(samples, plans[1]).to(model.dtype), plans[1], mode)  # a second plan through the same graphs
             gradients = [p.grad.float().clone() for p in optimiser.parameters if p.grad is not None]
         for plan in plans:
@@ -170,14 +171,6 @@ def listed_kernels(file: Path, device: torch.device) -> Iterator[None]:
     table = profile.key_averages().table(sort_by=order, row_limit=NUM_LISTED, max_name_column_width=90)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"{1_000 * (time.monotonic() - began):.1f} ms\n{table}\n")
-
-
-def _difference(reference: list[torch.Tensor], gradients: list[torch.Tensor]) -> float:
-    """Norm of the difference over the norm, over all gradients; NaN is a failure and so 1."""
-    apart = sum(float((a - b).square().sum()) for a, b in zip(reference, gradients, strict=True))
-    whole = sum(float(a.square().sum()) for a in reference)
-    value = (apart / max(whole, 1e-30)) ** 0.5
-    return round(value, 5) if value == value else 1.0
 
 
 def _wait(device: torch.device) -> None:

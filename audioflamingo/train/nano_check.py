@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from audioflamingo.train.nano_pool import ItemPool, Room
 from audioflamingo.train.nano_render import item_of
 from audioflamingo.train.nano_step import Heads, decode, encode, sequences_of
 from audioflamingo.train.validate import word_errors
+from audioflamingo.world.workers import Workers
 
 CHECKED: dict[str, int] = {
     "speech": 64, "one_sound": 24, "two_sounds": 16, "counting": 32, "temporal_order": 24, "speaker_attributes": 32,
@@ -55,9 +57,7 @@ class Checks:
         self.kinds = [name for name, count in counts.items() for _ in range(count)]
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            items = [_own(item_of(name, (seed, i), tokenizer, split="test_known", longest_s=longest_s))
-                     for i, name in enumerate(self.kinds)]  # fmt: skip
-            save_items(items, file)
+            save_items(_items(self.kinds, seed, tokenizer, longest_s), file)
         arrays = load_items(file)
         self.pool = ItemPool(device, 4 * len(arrays["samples"]))
         self.pool.append_arrays(arrays)
@@ -115,6 +115,20 @@ class Checks:
                 picked, shape, np.random.default_rng(0), vocab_size=self.vocab_size, placeholder=self.placeholder
             )
             yield plan.to(self.pool.device), [self.kinds[item] for item in chosen]
+
+
+def _items(kinds: Sequence[str], seed: int, tokenizer: Encodes, longest_s: float) -> list[Item]:
+    """An item of each kind, made by a quarter of the machine's cores."""
+    workers = Workers(max(1, (os.cpu_count() or 1) // 4))
+    try:
+        asked = [workers.submit(_item, name, (seed, i), tokenizer, longest_s) for i, name in enumerate(kinds)]
+        return [future.result() for future in asked]
+    finally:
+        workers.close()
+
+
+def _item(kind: str, seed: tuple[int, ...], tokenizer: Encodes, longest_s: float) -> Item:
+    return _own(item_of(kind, seed, tokenizer, split="test_known", longest_s=longest_s))
 
 
 def _own(item: Item) -> Item:

@@ -88,6 +88,8 @@ class NanoFeed:
 
     def _guard(self, loop: Callable[[], None]) -> None:
         try:
+            if self.pool.device.index is not None:
+                torch.cuda.set_device(self.pool.device)  # every thread begins with the first GPU
             loop()
         except BaseException as error:  # a thread's failure must end the run, not hang it
             with self.condition:

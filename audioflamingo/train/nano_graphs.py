@@ -22,6 +22,7 @@ from audioflamingo.train.nano_step import Heads, Inputs, Parts, Weights, ctc_los
 Speed = Literal["eager", "compiled", "graphs", "compiled_graphs"]
 SPEEDS: tuple[Speed, ...] = get_args(Speed)
 NUM_WARM_UPS = 3
+MOST_DIFFERENCE = 0.05  # of a gradient's norm, in bf16; another order of sums is not another gradient
 GRAPH_INPUTS = (
     "frame_valid", "source", "place", "encoder_offsets", "ids", "audio", "is_audio", "positions", "decoder_offsets",
     "predicts", "targets", "weights", "is_heard", "clock_place", "clock_s",
@@ -57,6 +58,38 @@ class StepRunner:
         """Sets the gradient of every parameter, and returns the losses by name, on the device."""
         if "graphs" not in self.speed:
             return self._plain(mel, plan, mode)
+        return self._captured(mel, plan, mode)
+
+    def prepare(self, mel: Tensor, plan: Plan, mode: Mode) -> float:
+        """Compile, and capture what steps of this shape and mode replay; no gradient stays.
+
+        Returns:
+            How far the replayed step's gradients are from those of the same step launched by launch, see `difference`.
+            Beyond `MOST_DIFFERENCE` they are wrong, and from now on every step is launched.
+        """
+        launched = self._gradients(self._plain, mel, plan, mode)
+        if "graphs" not in self.speed:
+            return 0.0
+        apart = difference(launched, self._gradients(self._captured, mel, plan, mode))
+        if apart > MOST_DIFFERENCE:
+            self.speed = "compiled" if "compiled" in self.speed else "eager"
+            self.graphs.clear()
+        return apart
+
+    def _gradients(
+        self, way: Callable[[Tensor, Plan, Mode], dict[str, Tensor]], mel: Tensor, plan: Plan, mode: Mode
+    ) -> list[Tensor]:
+        self._forget()
+        way(mel, plan, mode)
+        found = [one.grad.float().clone() for one in self.parameters if one.grad is not None]
+        self._forget()
+        return found
+
+    def _forget(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _captured(self, mel: Tensor, plan: Plan, mode: Mode) -> dict[str, Tensor]:
         key = (plan.shape, mode)
         if key not in self.graphs:
             self.graphs[key] = _Captured(self, Inputs.of(mel, plan), mode)
@@ -137,6 +170,14 @@ def _named(parts: Parts, ctc: Tensor, mode: Mode) -> dict[str, Tensor]:
     values = {"answer": parts.answer, "frames": parts.frames, "clock": parts.clock, "ctc": ctc}
     total = parts.total + mode.weights.ctc * ctc
     return {name: value.detach().clone() for name, value in {**values, "total": total}.items()}
+
+
+def difference(reference: list[Tensor], gradients: list[Tensor]) -> float:
+    """Norm of the difference over the norm, over all gradients; NaN is a failure and so 1."""
+    apart = sum(float((a - b).square().sum()) for a, b in zip(reference, gradients, strict=True))
+    whole = sum(float(a.square().sum()) for a in reference)
+    value = (apart / max(whole, 1e-30)) ** 0.5
+    return round(value, 5) if value == value else 1.0
 
 
 def _copied(plan: Plan) -> Plan:

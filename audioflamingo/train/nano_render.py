@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -48,6 +49,7 @@ from audioflamingo.world.text import normalise
 from audioflamingo.world.timeline import Heard, Split, Timeline, World
 
 ITEMS_PER_SHARD = 96
+NICENESS = 10  # the trainer launches kernels one after another: it must not wait for a core
 MOST_TOKENS = 16_000
 NUM_CONVERSATIONS = 6
 FEWEST_TURNS, MOST_TURNS = 3, 8
@@ -317,6 +319,9 @@ def _flat(seed: tuple[int, ...]) -> int:
 
 def run_order(order: RenderOrder, worker: int, num_workers: int, stop: StopEvent) -> None:
     """Write this worker's shards until told to stop; waits while too many are unread."""
+    _end_with_parent()
+    if multiprocessing.parent_process() is not None:
+        os.nice(NICENESS)
     tokenizer = PlainTokenizer(order.tokenizer_file)
     number = _next_number(order.folder, worker, num_workers)
     while not stop.is_set():
@@ -331,6 +336,19 @@ def run_order(order: RenderOrder, worker: int, num_workers: int, stop: StopEvent
         save_items(items, order.folder / f"shard-{number:06d}.npz")
         number += num_workers
         (order.folder / f"next-{worker}.txt").write_text(str(number))
+
+
+def _end_with_parent() -> None:
+    """A trainer that is killed cannot end its workers, so each of them watches it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:  # not a worker's process
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _next_number(folder: Path, worker: int, num_workers: int) -> int:

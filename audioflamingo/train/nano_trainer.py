@@ -15,6 +15,7 @@ from audioflamingo.train.lora import add_lora, save_adapter
 from audioflamingo.train.nano_graphs import Speed, StepRunner
 from audioflamingo.train.nano_mel import LineLogMel
 from audioflamingo.train.nano_plan import Plan
+from audioflamingo.train.nano_ranks import MeanGradients, Ranks
 from audioflamingo.train.nano_recipe import NanoRecipe
 from audioflamingo.train.nano_state import (
     load_pieces,
@@ -45,10 +46,13 @@ class Start:
 
 
 class NanoTrainer:
-    """Everything that changes during training."""
+    """Everything that changes during training; it is the same in all processes, which each take their own plans."""
 
-    def __init__(self, recipe: NanoRecipe, begin: Start, device: torch.device, speed: Speed) -> None:
+    def __init__(
+        self, recipe: NanoRecipe, begin: Start, device: torch.device, speed: Speed, ranks: Ranks | None = None
+    ) -> None:
         self.recipe, self.begin, self.device = recipe, begin, device
+        self.ranks = ranks or Ranks()
         self.model, self.heads = start(recipe.model, begin.init, begin.heads, begin.tokenizer, recipe.seed)
         self.base_weights = fingerprint(self.model)
         if recipe.adapter is not None:
@@ -60,10 +64,13 @@ class NanoTrainer:
             self._to_bf16()
         self.names = self._names()
         self.average = [master.clone() for master in self.optimiser.masters]
+        self.mean = MeanGradients(self.ranks, self.optimiser.parameters)
         self.runner = StepRunner(self.model, self.heads, self.optimiser.parameters, speed)
         self.log_mel = LineLogMel(device)
         self.spent_s, self.num_steps, self.heard_s, self.fresh_steps = 0.0, 0, 0.0, 0
         self.model.train()
+        if not self.ranks.is_first:
+            torch.manual_seed(self.ranks.seed(recipe.seed))  # of the augmentation; the first one goes on from the start
 
     def _optimiser(self) -> MasterAdamW:
         groups: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": []}
@@ -98,15 +105,16 @@ class NanoTrainer:
         }
 
     def step(self, samples: Tensor, plan: Plan, decay: float = 1.0) -> dict[str, Tensor]:
-        """One step; losses stay on the device."""
+        """One step, with the mean of all processes' gradients; losses are this one's and stay on the device."""
         mel = self.mel(samples, plan)
         parts = self.runner(mel, plan, self.recipe.phase(self.spent_s).mode)
+        seconds = self.mean.take(plan.seconds)
         parts["norm"] = self.optimiser.step(self.rates(decay))
         # Young averages forget faster, so that the first weights do not weigh on them.
         weight = 1.0 - min(self.recipe.ema, (1 + self.num_steps) / (10 + self.num_steps))
         torch._foreach_lerp_(self.average, self.optimiser.masters, weight)
         self.num_steps, self.fresh_steps = self.num_steps + 1, self.fresh_steps + 1
-        self.heard_s += plan.seconds
+        self.heard_s += seconds
         return parts
 
     def mel(self, samples: Tensor, plan: Plan) -> Tensor:
@@ -131,6 +139,17 @@ class NanoTrainer:
             mine.copy_(saved)
         self._take_counts(state["counts"])
         self.fresh_steps = int(state["counts"]["fresh_steps"])
+
+    @torch.no_grad()
+    def take_from_first(self) -> None:
+        """Become what the first process's trainer is, to the last bit."""
+        if self.ranks.size == 1:
+            return
+        weights = [parameter.data for module in (self.model, self.heads) for parameter in module.parameters()]
+        found = self.ranks.from_first({"state": self.state(), "weights": weights}, self.device)
+        if not self.ranks.is_first:
+            torch._foreach_copy_(weights, found["weights"])
+            self.restore(found["state"])
 
     def counts(self) -> dict[str, float]:
         """Where the run is."""

@@ -231,14 +231,18 @@ def _load(base: Path, stage: Stage, processes: Processes) -> Flamingo:
 
 
 def _memory(config: ModelConfig, stage: Stage, schedule: Schedule, processes: Processes) -> Memory:
-    """What the largest pack takes; layers keep their activations where there is room for them."""
+    """What the largest pack takes; layers keep their activations where there is room for them.
+
+    The fullest device decides for all: a layer that is computed again gathers keys and values again where sequences are
+    divided, and a process that did not take part would leave the others waiting.
+    """
     return estimate(
         config,
         stage,
         num_trained(config, stage),
         num_tokens=round(schedule.pack_s / SECONDS_PER_TOKEN / (processes.size if processes.splits else 1)),
         num_shards=processes.size if processes.shards else 1,
-        device_bytes=device_memory(processes.device),
+        device_bytes=processes.least(device_memory(processes.device)),
     )
 
 

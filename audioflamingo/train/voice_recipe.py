@@ -164,6 +164,20 @@ def corrupted(history: Tensor, levels: Tensor, recipe: VoiceRecipe) -> Tensor:
     return torch.where(is_wrong, noise, history) * is_kept
 
 
+def code_bits(indices: Tensor, levels: Tensor) -> Tensor:
+    """Bits of a codec frame if its dimensions were independent: 80 at most for 8 x [8, 5, 5, 5]; near 0 says nothing.
+
+    Args:
+        indices: (B, K, L, T) int64.
+        levels: (L,) number of levels of each dimension of a group.
+
+    Returns:
+        Scalar, float32.
+    """
+    shares = functional.one_hot(indices, int(levels.max())).float().mean((0, 3))  # (K, L, levels)
+    return -torch.xlogy(shares, shares).sum() / math.log(2)
+
+
 def speech_losses(
     model: SpeechModel, clips: ClipBatch, out: Tensor, log_durations: Tensor, target: Tensor
 ) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +16,7 @@ from audioflamingo.speech.mels import frames_of_mels
 from audioflamingo.speech.synthesis import OwnVoice
 from audioflamingo.train.voice_losses import Critics, critic_loss, fooling_loss, log_mels, mel_loss, stft_loss
 from audioflamingo.train.voice_pool import ClipBatch, ReadingPool
-from audioflamingo.train.voice_recipe import VoiceRecipe, corrupted, speech_losses
+from audioflamingo.train.voice_recipe import VoiceRecipe, code_bits, corrupted, speech_losses
 from audioflamingo.train.voice_words import held_out, lexicon_of, pronouncer_loss
 
 MAX_NORM = 10.0
@@ -82,7 +84,8 @@ class VoiceTrainer:
         """What the speech model is to say: mel frames (B, 320, T); or indices (B, K, L, T), and levels (B, K L, T)."""
         if self.encoder is None:
             return frames_of_mels(log_mels(samples)), None
-        levels = self.voice.quantiser(self.encoder(samples))
+        with _unsearched_convolutions():  # whole clips: nearly every batch has a shape of its own
+            levels = self.voice.quantiser(self.encoder(samples))
         return self.voice.quantiser.to_indices(levels), levels
 
     def _sound_step(self, pool: ReadingPool, clips: ClipBatch | None) -> dict[str, Tensor]:
@@ -91,6 +94,9 @@ class VoiceTrainer:
         features, real = self._own_features(clips) if is_joint and clips else self._true_features(pool)
         ours = self.voice.wave_decoder.whole(features)
         parts = {"mel": mel_loss(ours, real), "stft": stft_loss(ours, real)}
+        if self.encoder is not None:  # whether the codes say anything: a codec may fall silent without an error
+            quantiser = self.voice.quantiser
+            parts["code_bits"] = code_bits(quantiser.to_indices(features.detach()), quantiser.levels)
         total = recipe.mel_weight * parts["mel"] + parts["stft"]
         if self.progress >= recipe.critics_from:
             parts["critics"] = self._critics_step(ours.detach(), real)
@@ -170,6 +176,16 @@ class VoiceTrainer:
     def _modules(self) -> dict[str, nn.Module]:
         encoder = {"encoder": self.encoder} if self.encoder is not None else {}
         return {"voice": self.voice, "critics": self.critics, **encoder}
+
+
+@contextmanager
+def _unsearched_convolutions() -> Iterator[None]:
+    """No search for the best convolution inside: it pays only where shapes come again."""
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _adam(modules: list[nn.Module], betas: tuple[float, float]) -> torch.optim.AdamW:

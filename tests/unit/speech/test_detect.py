@@ -76,7 +76,7 @@ def test_detector_and_turns_find_two_sentences(sentence):
     detector, turns = EnergyDetector(), Turns()
     actions = []
     for verdict in detector.feed(np.concatenate([quiet, sentence, quiet, sentence, quiet])):
-        for action in turns.step(verdict, detector.step_ms):
+        for action in turns.step(verdict, detector.step_ms, detector.hangover_ms):
             actions += [action] if action.kind != "listen" else []
             if action.kind == "end_turn":
                 turns.answer_begins()
@@ -85,7 +85,17 @@ def test_detector_and_turns_find_two_sentences(sentence):
     sentence_s = len(sentence) / RATE
     for action, start_s in zip(actions[1::2], (1.5, 3.0 + sentence_s), strict=True):
         assert start_s * 1000 - 400 < action.start_ms <= start_s * 1000
-        assert abs(action.end_ms - 1000 * (start_s + sentence_s)) < 150
+        end_ms = 1000 * (start_s + sentence_s)
+        assert abs(action.end_ms - end_ms) < 150
+        assert action.time_ms - end_ms <= 500 + detector.step_ms  # the hangover is no second wait
+
+
+@pytest.mark.parametrize(("burst_ms", "is_turn"), [(2, False), (40, False), (100, True)])
+def test_a_click_begins_no_turn_and_a_short_word_does(burst_ms, is_turn):
+    sound = np.concatenate([noise(1, -60), noise(burst_ms / 1000, -15), noise(1, -60, 1)])
+    detector, turns = EnergyDetector(), Turns()
+    kinds = [a.kind for v in detector.feed(sound) for a in turns.step(v, detector.step_ms, detector.hangover_ms)]
+    assert kinds == (["begin_turn", "listen", "end_turn"] if is_turn else [])
 
 
 def test_an_unknown_detector_is_refused():

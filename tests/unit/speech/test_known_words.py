@@ -34,6 +34,8 @@ def test_the_list_is_in_order_and_of_our_letters_and_phones():
         ("kilohertz", "k ih1 l ax0 hh er0 t s"),
         ("nvidia", "eh0 n v ih1 d iy0 ax0"),
         ("git", "g ih1 t"),
+        ("genre", "zh aa1 n r ax0"),
+        ("bass", "b ey1 s"),
         ("a", "ax0"),
         ("ay", "ey1"),
     ],

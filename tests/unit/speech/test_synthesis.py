@@ -7,10 +7,10 @@ import torch
 
 from audioflamingo.errors import CheckpointError
 from audioflamingo.speech.codec import CodecConfig
-from audioflamingo.speech.engines import VoiceMissingError, open_voice
+from audioflamingo.speech.engines import EMBEDDED_VOICE, VoiceMissingError, open_voice
 from audioflamingo.speech.mels import LOG_FLOOR, SILENT_FEATURE, energies, mel_matrix, mels_of_frames
 from audioflamingo.speech.model import SpeechBatch, SpeechConfig, SpeechModel, embedded, expand, layers, paper_size
-from audioflamingo.speech.phones import PAUSE_ID
+from audioflamingo.speech.phones import PAUSE_ID, PHONES
 from audioflamingo.speech.pronounce import BLANK, Pronouncer, letter_ids, merged
 from audioflamingo.speech.speaker import Speaker
 from audioflamingo.speech.storage import load_voice, save_voice
@@ -114,10 +114,33 @@ def test_voices_and_rates_differ(voice):
 
 def test_text_in_any_pieces_gives_the_same_sound(voice):
     speaker = Speaker(OwnSpeaker(voice))
-    text = "Hello, dear friend. It is 3.5 km."
+    text = "Hello, the dear friend. The apple is 3.5 km."
     whole, letters = (b"".join(packet.pcm for packet in speaker.stream(deltas)) for deltas in ([text], text))
     assert whole == letters
     assert len(whole) > 24_000
+
+
+@pytest.mark.parametrize(
+    ("text", "phones"),
+    [
+        ("the apple", ["dh iy0", "ae"]),
+        ("the dog", ["dh ax0", "d"]),
+        ("the use", ["dh ax0", "y"]),  # letters do not tell, phones do
+        ("the hour", ["dh iy0", "aw"]),
+        ("the, apple", ["dh ax0", "ae"]),
+        ("the", ["dh ax0"]),
+    ],
+)
+def test_the_is_said_by_the_word_after_it(monkeypatch, text, phones):
+    fed = []
+    feed = Synthesis.feed
+    monkeypatch.setattr(Synthesis, "feed", lambda self, ids, *rest: fed.append(ids) or feed(self, ids, *rest))
+    stream = Speaker(OwnSpeaker(load_voice(EMBEDDED_VOICE))).stream([text])
+    assert all(packet.pcm for packet in stream)
+    assert stream.heard_text(60_000) == text
+    said = [" ".join(PHONES[one] for one in ids) for ids in fed if ids]
+    assert len(said) == len(phones)
+    assert all(one.startswith(start) for one, start in zip(said, phones, strict=True))
 
 
 def test_a_word_counts_as_heard_only_when_its_sound_is_over(voice):

@@ -42,6 +42,13 @@ def test_clicks_are_no_turn_and_pauses_do_not_end_one():
     assert kinds == ["begin_turn"]
 
 
+def test_silence_that_a_detector_still_called_speech_counts():
+    turns, ends = Turns(), []
+    for number in range(150):  # 800 ms of speech, of which the last 60 were silence
+        ends += [a.time_ms for a in turns.step(number < 40, STEP_MS, 60) if a.kind == "end_turn"]
+    assert ends == [40 * STEP_MS - 60 + 500]
+
+
 def test_our_sound_stops_within_100_ms_of_the_users_first():
     turns = speaking()
     kind, time_ms, *_ = play(turns, (True, 100))[0]

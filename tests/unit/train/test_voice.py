@@ -15,7 +15,7 @@ from audioflamingo.train.voice import VoiceJob, run, save
 from audioflamingo.train.voice_data import FliteTeacher, render_shard, save_readings
 from audioflamingo.train.voice_losses import Critics, critic_loss, fooling_loss, log_mels, mel_loss, stft_loss
 from audioflamingo.train.voice_pool import ReadingPool, jittered
-from audioflamingo.train.voice_recipe import corrupted, mel_voice, recipe_by_name, sound_alone, tiny_voice
+from audioflamingo.train.voice_recipe import code_bits, corrupted, mel_voice, recipe_by_name, sound_alone, tiny_voice
 from audioflamingo.train.voice_trainer import VoiceTrainer
 
 CPU = torch.device("cpu")
@@ -85,6 +85,25 @@ def test_codes_carry_the_sound(pool):
             mel_loss(trainer.voice.wave_decoder.whole(one), sound) for one in (codes, codes.roll(5, dims=2))
         )
     assert right < wrong - 0.1
+
+
+def test_code_bits_tell_a_codec_that_says_nothing():
+    levels = torch.tensor([8, 5, 5, 5])
+    silent = torch.full((2, 8, 4, 50), 2)
+    assert float(code_bits(silent, levels)) == 0
+    silent[:, 0, 1, ::2] = 3  # one dimension says yes or no
+    assert float(code_bits(silent, levels)) == pytest.approx(1)
+    full = torch.stack([torch.arange(40) % int(count) for count in levels]).expand(1, 8, -1, -1)
+    assert float(code_bits(full, levels)) == pytest.approx(8 * np.log2(1_000), rel=1e-5)
+
+
+def test_whole_clips_are_encoded_without_a_search_for_convolutions(pool, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    trainer, seen = VoiceTrainer(tiny_voice("codes"), CPU), []
+    trainer.encoder.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.benchmark))
+    trainer.targets(pool.crops(trainer.rng, 2, 5))
+    assert seen == [False]
+    assert torch.backends.cudnn.benchmark
 
 
 def test_the_vocoder_can_go_on_alone(pool, tmp_path):
