@@ -14,13 +14,8 @@ from torch.nn import functional
 
 from audioflamingo.errors import OptionError
 from audioflamingo.model.decoder import Decoder
-from audioflamingo.model.quantize.schemes import (
-    GROUP,
-    dequantize_int4,
-    dequantize_rows,
-    quantize_int4,
-    quantize_int8,
-)
+from audioflamingo.model.quantize.schemes import GROUP, quantize_int4, quantize_int8
+from audioflamingo.model.quantize.widen import widened
 
 BaseScheme = Literal["int8", "int4"]
 BASE_SCHEMES: tuple[BaseScheme, ...] = get_args(BaseScheme)
@@ -50,8 +45,7 @@ class FrozenLinear(nn.Module):
 
     def dequantize(self) -> Tensor:
         """(out, in) weight in the dtype that is computed in."""
-        widen = dequantize_rows if self.scheme == "int8" else dequantize_int4
-        return widen(self.codes, self.scale, self.dtype)
+        return widened(self.scheme, self.codes, self.scale, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out); differentiable by x."""

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from audioflamingo.model.kernels.availability import runs_triton
 from audioflamingo.model.kernels.linear import Weight, few_rows
 from audioflamingo.model.kernels.plans import MAX_ROWS
 from audioflamingo.model.quantize import native
 from audioflamingo.model.quantize.schemes import FP8, FP8_MAX
+from audioflamingo.model.quantize.widen import widened
 
 if TYPE_CHECKING:
     from audioflamingo.model.quantize.linear import QuantizedLinear
@@ -70,14 +72,12 @@ def blockwise(layer: QuantizedLinear, x: Tensor, scratch_bytes: int) -> Tensor:
     """The product with so many bytes of the weight widened at a time."""
     rows = max(1, scratch_bytes // (layer.in_features * x.element_size()))
     if rows >= layer.out_features:
-        return layer.plain(x)
+        return functional.linear(x, widened(layer.scheme, layer.codes, layer.scale, x.dtype), layer.bias)
     out = x.new_empty((len(x), layer.out_features))
     for first in range(0, layer.out_features, rows):
         part = slice(first, first + rows)
-        piece = type(layer)(
-            layer.scheme, layer.codes[part], layer.scale[part], None if layer.bias is None else layer.bias[part]
-        )
-        out[:, part] = piece.plain(x)
+        weight = widened(layer.scheme, layer.codes[part], layer.scale[part], x.dtype)
+        out[:, part] = functional.linear(x, weight, None if layer.bias is None else layer.bias[part])
     return out
 
 

@@ -1,5 +1,7 @@
 """Every product of rows with stored weights equals the plain one with the whole weight widened."""
 
+import os
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from audioflamingo.model.quantize.linear import QuantizedLinear
 from audioflamingo.model.quantize.native.build import Unbuilt, compile_kernels
 from audioflamingo.model.quantize.products import blockwise, fp8_product, fp8_rows, fp8_rows_twin
 from audioflamingo.model.quantize.schemes import SCHEMES, quantize_int4
+from audioflamingo.model.quantize.widen import widened, widened_twin
 
 needs_kernels = pytest.mark.skipif(isinstance(native.library(), Unbuilt), reason=f"no kernels: {native.library()}")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -160,6 +163,22 @@ def test_a_gpu_gives_what_the_plain_product_gives(make_weight, scheme, num_rows)
     wanted = layer.plain(x.float())
     layer.bias = layer.bias.bfloat16()
     assert distance(layer(x).float(), wanted) < limit
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("num_inputs", [128, 2176])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_one_pass_widens_to_the_same_bits(make_weight, scheme, num_inputs, dtype, device):
+    if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("no GPU; with TRITON_INTERPRET=1 in the environment the kernel runs in Triton's interpreter")
+    layer = QuantizedLinear.of(scheme, make_weight(37, num_inputs)).to(device)
+    found = widened(scheme, layer.codes, layer.scale, dtype)
+    wanted = widened_twin(scheme, layer.codes, layer.scale, dtype)
+    if device == "cuda" or dtype == torch.float32:
+        assert torch.equal(found, wanted)
+    else:  # Triton's interpreter cuts bits off where a GPU rounds
+        assert torch.allclose(found.float(), wanted.float(), rtol=2**-6, atol=0)
 
 
 @pytest.mark.gpu
