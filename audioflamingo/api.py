@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -18,6 +18,7 @@ from audioflamingo.audio import Source
 from audioflamingo.audio import load as load_audio
 from audioflamingo.conversation import Chat, PromptSize, Stream, with_examples
 from audioflamingo.conversation.examples import Example
+from audioflamingo.conversation.prepared import Prepared
 from audioflamingo.conversation.sounds import Sources, loaded, with_loaded_sounds
 from audioflamingo.engine.embeddings import encode_windows
 from audioflamingo.engine.engine import Engine
@@ -203,12 +204,20 @@ class AudioFlamingo(FactsModel):
         Raises:
             FlamingoError: before any work, if a sound, the conversation or an option is not usable.
         """
+        ready = self.prepare(conversation, **options)
+        deltas = ready.shown(self.engine.generate(ready.prompts, ready.samplings))
+        return Stream(self.structured.checked(deltas, ready.constraint) if ready.constraint else deltas, ready.notes)
+
+    def prepare(self, conversation: Conversation, **options: Any) -> Prepared:
+        """What `stream` gives to the engine, for a program that drives the engine by itself; nothing is computed."""
         chosen = self.defaults.updated(options)
         requests = [self._prepare(conversation, chosen)]
         prompts, samplings, places = flatten(requests)
-        deltas = in_order(requests, places, self._deltas(prompts, samplings, [chosen] * len(prompts)))
-        checked = self.structured.checked(deltas, chosen.constraint) if chosen.constraint else deltas
-        return Stream(checked, requests[0].notes)
+
+        def shown(deltas: Generator[Delta, None, None]) -> Iterator[Delta]:
+            return in_order(requests, places, self._with_thoughts_apart(deltas, [chosen] * len(prompts)))
+
+        return Prepared(tuple(prompts), tuple(samplings), requests[0].notes, chosen.constraint, shown)
 
     @overload
     def generate(
@@ -349,13 +358,18 @@ class AudioFlamingo(FactsModel):
         options: Sequence[Options],
         keep_errors: bool = False,
     ) -> Generator[Delta, None, None]:
+        kept: dict[str, Any] = {"errors": "return"} if keep_errors else {}
+        return self._with_thoughts_apart(self.engine.generate(prompts, samplings, **kept), options)
+
+    def _with_thoughts_apart(
+        self, deltas: Generator[Delta, None, None], options: Sequence[Options]
+    ) -> Generator[Delta, None, None]:
         """The engine's deltas with thoughts apart; options are one a prompt."""
         splitters = {
             index: self.thinking.splitter(one.constraint is not None) for index, one in enumerate(options) if one.think
         }
-        kept: dict[str, Any] = {"errors": "return"} if keep_errors else {}
-        deltas = self.engine.generate(prompts, samplings, **kept)
-        return split_deltas(deltas, splitters) if splitters else deltas
+        budgets = {index: options[index].thought_budget for index in splitters}
+        return split_deltas(deltas, splitters, budgets) if splitters else deltas
 
     def _answer(
         self,

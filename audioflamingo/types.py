@@ -154,6 +154,7 @@ class Delta:
         usage: set on the last delta only.
         thoughts: new text of the model's reasoning, which precedes the answer and is never part of `text`.
         error: why the answer ended before it was complete; set where the finish reason is "error", and only then.
+        notes: what came to pass while it was answered and its author should know of; on the last delta only.
     """
 
     index: int
@@ -163,6 +164,7 @@ class Delta:
     usage: Usage | None = None
     thoughts: str = ""
     error: FlamingoError | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

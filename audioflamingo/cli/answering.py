@@ -63,7 +63,8 @@ class Answerer:
         assert last.finish_reason is not None
         assert last.usage is not None
         thoughts = "".join(delta.thoughts for delta in deltas).strip()
-        self._finish(files, Reply(text, token_ids, last.finish_reason, last.usage, stream.notes, thoughts))
+        notes = (*stream.notes, *last.notes)
+        self._finish(files, Reply(text, token_ids, last.finish_reason, last.usage, notes, thoughts), last.notes)
 
     def sounds(self, files: Sequence[str]) -> list[Audio]:
         """The sounds of files; of any length where they are answered in parts."""
@@ -132,11 +133,11 @@ class Answerer:
             show_progress("")
             write_text(text)
 
-    def _finish(self, files: Sequence[str], reply: Reply) -> None:
+    def _finish(self, files: Sequence[str], reply: Reply, late_notes: Sequence[str] = ()) -> None:
         show_progress("")
         if not self.as_json:
             write_text("\n")
-            report_notes(cut_notes(reply.finish_reason))
+            report_notes([*late_notes, *cut_notes(reply.finish_reason)])
             return
         write_json(
             {

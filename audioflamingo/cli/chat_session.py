@@ -88,7 +88,7 @@ class Session:
                     write_text(delta.text)
                     if delta.finish_reason is not None:
                         write_text("\n")
-                        report_notes(cut_notes(delta.finish_reason))
+                        report_notes([*delta.notes, *cut_notes(delta.finish_reason)])
         finally:
             show_progress("")
             self.is_kept = self.chat.messages is not before

@@ -179,8 +179,9 @@ class _Joiner:
         if len(self._ends) < len(self._headings):
             return Delta(self._index, text, delta.token_ids, thoughts=delta.thoughts)
         return Delta(
-            self._index, text, delta.token_ids, _reason(self._ends), _usage(self._ends), thoughts=delta.thoughts
-        )
+            self._index, text, delta.token_ids, _reason(self._ends), _usage(self._ends), thoughts=delta.thoughts,
+            notes=_notes(self._ends),
+        )  # fmt: skip
 
 
 def collect(
@@ -207,7 +208,8 @@ def collect(
         token_ids = tuple(token for answer in parts for delta in answer for token in delta.token_ids)
         thoughts = "\n".join(filter(None, ("".join(delta.thoughts for delta in answer).strip() for answer in parts)))
         ends = [answer[-1] for answer in parts]
-        replies.append(Reply("\n".join(texts), token_ids, _reason(ends), _usage(ends), request.notes, thoughts))
+        notes = (*request.notes, *_notes(ends))
+        replies.append(Reply("\n".join(texts), token_ids, _reason(ends), _usage(ends), notes, thoughts))
     return replies
 
 
@@ -216,6 +218,11 @@ def _reason(ends: list[Delta]) -> FinishReason:
     reasons = [end.finish_reason for end in ends if end.finish_reason is not None]
     assert len(reasons) == len(ends), "an answer without an end"
     return next((reason for reason in reasons if reason != "stop"), "stop")
+
+
+def _notes(ends: list[Delta]) -> tuple[str, ...]:
+    """What became known while the parts were answered, each once."""
+    return tuple(dict.fromkeys(note for end in ends for note in end.notes))
 
 
 def _usage(ends: list[Delta]) -> Usage:

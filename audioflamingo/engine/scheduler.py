@@ -246,6 +246,8 @@ class Scheduler:
         sequence.blocks = found + self.pool.allocate(count, after=found[-1] if found else None)
         sequence.num_cached = len(found) * BLOCK_TOKENS
         self.num_reused += sequence.num_cached
+        if not sequence.generated:  # read again after it gave way, it would find what it read itself
+            sequence.num_reused = sequence.num_cached
         return True
 
     def _add_chunk(self, plan: Plan, sequence: Sequence, budget: int) -> int:

@@ -52,6 +52,7 @@ class Sequence:
         blocks: of the cache, in order of position.
         block_keys: of its first blocks, as many as were asked for so far.
         num_cached: its first positions, whose keys and values are in the cache.
+        num_reused: positions of its prompt that others had left in the cache when it was first let in.
     """
 
     index: int
@@ -67,6 +68,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     num_cached: int = 0
+    num_reused: int = 0
 
     @property
     def num_prompt_tokens(self) -> int:

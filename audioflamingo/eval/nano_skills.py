@@ -28,7 +28,7 @@ from audioflamingo.world.timeline import World
 
 SEED = 41_000
 BATCH = 12
-MOST_NEW_TOKENS, MOST_THOUGHT_TOKENS = 160, 400
+MOST_NEW_TOKENS, MOST_THOUGHT_TOKENS = 160, 800
 LONG_BATCH = 1
 MOST_COUNTED = 6
 FONTS = {"known soundfont": (midi.TRAINING_FONTS, 0.0), "soundfont never heard": (midi.HELD_OUT_FONTS, 0.15)}

@@ -20,6 +20,9 @@ from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.types import Delta, Sampling, TokenRule
 
 _log = logging.getLogger(__name__)
+CUT_THOUGHTS = (
+    "the thoughts were ended after {} tokens; more (max_thought_tokens, --think=N) let them come to their end"
+)
 
 
 class Thinking:
@@ -95,9 +98,13 @@ class Thinking:
 
 
 def split_deltas(
-    deltas: Generator[Delta, None, None], splitters: Mapping[int, ThoughtSplitter]
+    deltas: Generator[Delta, None, None], splitters: Mapping[int, ThoughtSplitter], budgets: Mapping[int, int]
 ) -> Generator[Delta, None, None]:
-    """The same deltas, with the thoughts of those whose index has a splitter moved from `text` to `thoughts`."""
+    """The same deltas, with the thoughts of those whose index has a splitter moved from `text` to `thoughts`.
+
+    Where thoughts took all of their budget, the last delta says so: what follows was not thought to its end.
+    """
+    spent = dict.fromkeys(splitters, 0)
     with closing(deltas):
         for delta in deltas:
             splitter = splitters.get(delta.index)
@@ -105,7 +112,12 @@ def split_deltas(
                 yield delta
                 continue
             thoughts, answer = splitter.feed(delta.text)
+            spent[delta.index] += 0 if splitter.is_answering else len(delta.token_ids)
+            notes = delta.notes
             if delta.finish_reason is not None:
                 last_thoughts, last_answer = splitter.flush()
                 thoughts, answer = thoughts + last_thoughts, answer + last_answer
-            yield replace(delta, text=answer, thoughts=thoughts)
+                budget = budgets[delta.index]
+                if spent[delta.index] >= budget:
+                    notes = (*notes, CUT_THOUGHTS.format(budget))
+            yield replace(delta, text=answer, thoughts=thoughts, notes=notes)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audioflamingo.errors import OptionError
+from audioflamingo.errors import CheckpointError, OptionError
 from audioflamingo.model.fingerprint import Fingerprint
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.weights.names import from_ours
@@ -28,6 +28,7 @@ from audioflamingo.think.base import state_base
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PEFT_PREFIX = "base_model.model."
+MATRICES = ("lora_a", "lora_b")
 PEFT_TARGETS = r".*language_model.*\.(" + "|".join(DECODER_LINEARS) + ")"
 """The encoder's attention uses some of the same names, hence a pattern that begins at the language model."""
 
@@ -106,13 +107,35 @@ def add_lora(model: Flamingo, config: LoraConfig, *, seed: int = 0) -> list[str]
 
 def adapter_tensors(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Adapters among named parameters of ours, by PEFT's names on transformers' class, in fp32 on the CPU."""
-    found = {}
-    for name, tensor in parameters.items():
-        layer, _, matrix = name.rpartition(".")
-        if matrix in ("lora_a", "lora_b"):
-            peft_name = f"{PEFT_PREFIX}{from_ours(layer, 'transformers')}.lora_{matrix[-1].upper()}.weight"
-            found[peft_name] = tensor.detach().float().cpu().contiguous()
-    return found
+    return {
+        _peft_name(name): tensor.detach().float().cpu().contiguous()
+        for name, tensor in parameters.items()
+        if name.rpartition(".")[2] in MATRICES
+    }
+
+
+def _peft_name(name: str) -> str:
+    layer, _, matrix = name.rpartition(".")
+    return f"{PEFT_PREFIX}{from_ours(layer, 'transformers')}.lora_{matrix[-1].upper()}.weight"
+
+
+@torch.no_grad()
+def take_adapter(parameters: Mapping[str, Tensor], folder: Path) -> None:
+    """Go on from an adapter that `save_adapter` wrote: its matrices become those of the model.
+
+    Raises:
+        CheckpointError: it has other layers or another rank.
+    """
+    stored = load_file(folder / "adapter_model.safetensors")
+    own = {_peft_name(name): tensor for name, tensor in parameters.items() if name.rpartition(".")[2] in MATRICES}
+    apart = sorted(
+        name for name in own.keys() | stored.keys()
+        if name not in own or name not in stored or own[name].shape != stored[name].shape
+    )  # fmt: skip
+    if apart:
+        raise CheckpointError(f"the adapter in {folder} does not fit: {len(apart)} matrices differ, first {apart[0]}")
+    for name, tensor in own.items():
+        tensor.copy_(stored[name])
 
 
 def save_adapter(

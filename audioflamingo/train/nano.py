@@ -35,7 +35,7 @@ from audioflamingo.train.nano_graphs import SPEEDS, Speed
 from audioflamingo.train.nano_items import PlainTokenizer
 from audioflamingo.train.nano_pool import Draws, ItemPool
 from audioflamingo.train.nano_ranks import Ranks, Word, ranked
-from audioflamingo.train.nano_recipe import RECIPES, NanoRecipe, shrunk
+from audioflamingo.train.nano_recipe import RECIPES, NanoRecipe, shrunk, slowed
 from audioflamingo.train.nano_render import ITEMS_PER_SHARD, RenderOrder, start_workers
 from audioflamingo.train.nano_state import assemble
 from audioflamingo.train.nano_trainer import NanoTrainer, Start, decay_share
@@ -317,6 +317,7 @@ def main() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape
     torch.set_float32_matmul_precision("high")
     recipe = RECIPES[options.recipe]()
+    recipe = slowed(recipe, options.rates)
     if options.step_s:
         recipe = shrunk(recipe, TINY if options.tiny else recipe.model, options.step_s)
     if options.assemble:
@@ -325,10 +326,10 @@ def main() -> None:
     if options.bench:
         bench(recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"), options.work)
         return
+    begin = Start(options.tokenizer, options.init, options.heads, options.adapter)
     job = Job(
-        options.work, options.out, Start(options.tokenizer, options.init, options.heads), options.resume,
-        options.piece_s, options.decay_s, options.workers, options.pool_hours, options.first_hours,
-        options.check_every_s, options.steps, options.longest_s,
+        options.work, options.out, begin, options.resume, options.piece_s, options.decay_s, options.workers,
+        options.pool_hours, options.first_hours, options.check_every_s, options.steps, options.longest_s,
         FEW_CHECKS if options.step_s else None, keep_hours=options.keep_hours,
         profiled_step=options.profile, soundfonts=() if options.no_soundfonts else _soundfonts(),
     )  # fmt: skip
@@ -360,6 +361,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json, see train/words.py")
     parser.add_argument("--init", type=Path, help="checkpoint to begin with")
     parser.add_argument("--heads", type=Path, help="heads.safetensors that belong to it")
+    parser.add_argument("--adapter", type=Path, help="folder of an adapter to go on from, with --recipe think")
+    parser.add_argument("--rates", type=float, default=1.0, help="share of the recipe's learning rates")
     parser.add_argument("--resume", type=Path, help="folder of a small state")
     parser.add_argument("--piece-s", type=float, default=500.0, help="seconds of training in this piece")
     parser.add_argument("--decay-s", type=float, default=0.0, help="so many of them end it with falling rates")

@@ -108,6 +108,11 @@ def think() -> NanoRecipe:
 RECIPES = {"from_nothing": from_nothing, "all_tasks": all_tasks, "think": think}
 
 
+def slowed(recipe: NanoRecipe, share: float) -> NanoRecipe:
+    """The same recipe with a share of its rates: for small steps, or to go on with what is nearly done."""
+    return replace(recipe, encoder_rate=share * recipe.encoder_rate, decoder_rate=share * recipe.decoder_rate)
+
+
 def shrunk(recipe: NanoRecipe, model: ModelConfig, seconds: float) -> NanoRecipe:
     """The same recipe for a small model and small steps: what runs on a CPU."""
     tokens = round(40 * seconds) + 512

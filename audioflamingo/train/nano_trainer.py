@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audioflamingo.model.fingerprint import fingerprint
-from audioflamingo.train.lora import add_lora, save_adapter
+from audioflamingo.train.lora import add_lora, save_adapter, take_adapter
 from audioflamingo.train.nano_graphs import Speed, StepRunner
 from audioflamingo.train.nano_mel import LineLogMel
 from audioflamingo.train.nano_plan import Plan
@@ -38,11 +38,13 @@ class Start:
         tokenizer: tokenizer.json to train with; its folder holds the template too.
         init: checkpoint of the same shapes, or None for nothing.
         heads: heads.safetensors that belong to it, or None.
+        adapter: folder of an adapter to go on from, for a recipe that trains one; None begins with nothing.
     """
 
     tokenizer: Path
     init: Path | None = None
     heads: Path | None = None
+    adapter: Path | None = None
 
 
 class NanoTrainer:
@@ -58,6 +60,8 @@ class NanoTrainer:
         if recipe.adapter is not None:
             self.heads.requires_grad_(False)
             add_lora(self.model, recipe.adapter, seed=recipe.seed)
+            if begin.adapter is not None:
+                take_adapter(dict(self.model.named_parameters()), begin.adapter)
         self.model.to(device), self.heads.to(device)
         self.optimiser = self._optimiser()
         if device.type == "cuda":

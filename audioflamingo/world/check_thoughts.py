@@ -10,7 +10,7 @@ Truth = Mapping[str, Any]
 
 _LINE = re.compile(r"^\[(\d+\.\d)s - (\d+\.\d)s\]")
 _MOMENT = re.compile(r"\bat (\d+\.\d)s")
-_NUMBER = re.compile(r"\((\d+)\)")
+_NUMBER = re.compile(r"\((\d+)\)\.$")
 _DURATION = re.compile(r"(\d+\.\d) long\b")
 COUNTED = ("count", "num_kinds")
 SLACK_S = 0.101  # a duration of rounded times
@@ -34,9 +34,14 @@ def wrong_thoughts(truth: Truth, turn: Mapping[str, Any]) -> Iterator[str]:
         yield f"{turn['rule']}: a thought names a time at which that is not heard, or one is missing"
     if not set(_MOMENT.findall(last)) <= {time for span in spans for time in span}:
         yield f"{turn['rule']}: the last thought names a moment at which nothing starts or ends"
-    numbers = [int(number) for number in _NUMBER.findall(last)]
+    numbers = [int(found[1]) for found in map(_NUMBER.search, lines) if found]
     if numbers != list(range(1, len(numbers) + 1)) or (turn["rule"] in COUNTED and len(numbers) != turn["value"]):
-        yield f"{turn['rule']}: the last thought counts {numbers}"
+        yield f"{turn['rule']}: the thoughts count {numbers}"
+    if turn["rule"] == "count":
+        asked = [event["layer"] == "front" and event["kind"] == turn["about"]["kind"] for event in events]
+        counted = sorted(span for span, is_asked in zip(spans, asked, strict=True) if is_asked)
+        if sorted(found.groups() for found in map(_LINE.match, filter(_NUMBER.search, lines)) if found) != counted:
+            yield "count: a thought counts what is not asked for, or leaves out what is"
     lengths = [e["end_s"] - e["start_s"] for e in events]
     if not all(any(abs(float(one) - s) < SLACK_S for s in lengths) for one in _DURATION.findall(last)):
         yield f"{turn['rule']}: the last thought names a duration that nothing has"

@@ -8,18 +8,20 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from audioflamingo import Audio, CheckpointError, Message, OptionError, load_model
+from audioflamingo import Audio, CheckpointError, Message, OptionError, load_audio, load_model
 from audioflamingo.cli.main import main
 from audioflamingo.model.lora import merged
 from audioflamingo.prompt import THINK_SUFFIX, build
 from audioflamingo.think import ThoughtSplitter
 from audioflamingo.types import Sampling
 
+REPOSITORY = Path(__file__).parents[2]
 RANK = 2
 
 
@@ -141,8 +143,8 @@ def test_budgets_that_leave_no_answer_are_refused(thinker, value):
 def test_from_the_shell(thinking_checkpoint, write_wav):
     words = ["ask", str(write_wav()), "Why?", "--think", "--model", str(thinking_checkpoint), "--max-new-tokens", "20"]
     done = subprocess.run([sys.executable, "-m", "audioflamingo", *words], capture_output=True, text=True, check=True)
-    thoughts, _, note = done.stderr.partition("flamingo: note: the answer was cut")
-    assert note
+    thoughts, *notes = done.stderr.split("flamingo: note: ")
+    assert [note.split(" were ")[0].split(" was ")[0] for note in notes] == ["the thoughts", "the answer"]
     as_json = subprocess.run(
         [sys.executable, "-m", "audioflamingo", *words, "--json"], capture_output=True, text=True, check=True
     )
@@ -270,3 +272,22 @@ def test_thoughts_in_tags_are_streamed_piece_by_piece():
     pieces = [splitter.feed(piece) for piece in ("<thi", "nk>It", " barks", " twice", ".</th", "ink>\n", "Two", ".")]
     assert [thoughts for thoughts, _ in pieces] == ["", "It", " barks", " twice", ".", "", "", ""]
     assert [answer for _, answer in pieces] == ["", "", "", "", "", "", "Two", "."]
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load_model("nano", device="cpu")
+
+
+@pytest.mark.parametrize("limit", [12, None])
+def test_thoughts_that_were_cut_are_told(nano, limit):
+    sound = REPOSITORY / "examples" / "dog_then_bell.wav"
+    question, options = "How many kinds of sound are there?", {"think": True, "max_thought_tokens": limit}
+    reply = nano.ask(sound, question, **options)
+    with nano.stream([Message("user", (load_audio(sound), question))], **options) as stream:
+        last = list(stream)[-1]
+    notes = (
+        "the thoughts were ended after 12 tokens; more (max_thought_tokens, --think=N) let them come to their end",
+    )
+    assert reply.notes == last.notes == (notes if limit else ())
+    assert ("a church bell ringing" in reply.thoughts) == (limit is None)

@@ -1,13 +1,14 @@
 """Reasoning that lists evidence with times and then answers (AF-Think), from the timeline instead of from a model.
 
-The last line works the answer out step by step, so that a small decoder only ever copies, counts on by one, or holds
-two things against each other.
+What is to be counted or numbered gets its number where it is listed, so that a small decoder only ever copies, counts
+on by one, or holds two things against each other: gathering the events in a second list is where it made mistakes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from audioflamingo.world.skills import sounds, speech
 from audioflamingo.world.skills.base import Job, Made, Turn, label, number_word, person
@@ -39,20 +40,34 @@ def reasoned(turn: Turn, timeline: Timeline) -> Turn:
     """The turn with the request to think and its thoughts; its rule is a key of `STEPS`."""
     from audioflamingo.prompt.phrases import THINK_SUFFIX  # here, because it brings torch, which no other task needs
 
-    thoughts = "\n".join([*evidence(timeline), conclusion(turn, timeline)])
+    thoughts = "\n".join([*evidence(timeline, turn), conclusion(turn, timeline)])
     answer = f"{OPEN}\n{thoughts}\n{CLOSE}\n{turn.answer}"
     return replace(turn, question=f"{turn.question}\n{THINK_SUFFIX}", answer=answer)
 
 
-def evidence(timeline: Timeline) -> list[str]:
-    """A line for everything in front, with its times, then the background."""
-    lines = [f"[{event.start_s:.1f}s - {event.end_s:.1f}s] {_told(event)}." for event in timeline.front]
-    lines += [
-        f"[0.0s - {timeline.duration_s:.1f}s] {label(e.kind)} in the background."
-        for e in timeline.events
-        if e.layer == "back"
-    ]
+def evidence(timeline: Timeline, turn: Turn | None = None) -> list[str]:
+    """A line for everything in front, with its times, then the background; with numbers where the question has some."""
+    heard = [*timeline.front, *(event for event in timeline.events if event.layer == "back")]
+    numbers = _numbers(turn, heard) if turn else [0] * len(heard)
+    lines = []
+    for event, number in zip(heard, numbers, strict=True):
+        is_front = event.layer != "back"
+        span = f"[{event.start_s:.1f}s - {event.end_s:.1f}s]" if is_front else f"[0.0s - {timeline.duration_s:.1f}s]"
+        told = _told(event) if is_front else f"{label(event.kind)} in the background"
+        lines.append(f"{span} {told} ({number})." if number else f"{span} {told}.")
     return lines
+
+
+def _numbers(turn: Turn, heard: Sequence[Heard]) -> list[int]:
+    """The running number of each line that counts for the question; 0 for the others."""
+    kinds = [event.kind for event in heard]
+    fronts = [event.layer != "back" for event in heard]
+    counts = {
+        "count": [front and kind == turn.about.get("kind") for front, kind in zip(fronts, kinds, strict=True)],
+        "num_kinds": [kind not in kinds[:place] for place, kind in enumerate(kinds)],
+        **dict.fromkeys(("nth", "after", "before"), fronts),
+    }.get(turn.rule, [False] * len(kinds))
+    return [number * one for number, one in zip(accumulate(counts), counts, strict=True)]
 
 
 def _told(event: Heard) -> str:
@@ -67,44 +82,32 @@ def conclusion(turn: Turn, timeline: Timeline) -> str:
     return STEPS[turn.rule](turn, timeline)
 
 
-def _numbered(events: Sequence[Heard]) -> str:
-    """Such as "a dog barking (1), a bell ringing (2)"."""
-    return ", ".join(f"{label(event.kind)} ({number})" for number, event in enumerate(events, 1))
-
-
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
 def _count(turn: Turn, timeline: Timeline) -> str:
-    """Every time with its running number: "A dog barking at 0.5s (1), at 2.1s (2): two."."""
     kind = turn.about["kind"]
-    starts = [event.start_s for event in timeline.front if event.kind == kind]
-    if not starts:
-        return f"{_capital(label(kind))} is not among them: zero."
-    times = ", ".join(f"at {start_s:.1f}s ({number})" for number, start_s in enumerate(starts, 1))
-    return f"{_capital(label(kind))} {times}: {number_word(len(starts))}."
+    number = sum(event.kind == kind for event in timeline.front)
+    return f"{_capital(label(kind))}: {number_word(number)}."
 
 
 def _num_kinds(turn: Turn, timeline: Timeline) -> str:
-    """Each kind where it comes first, with its running number."""
-    new = list({event.kind: event for event in reversed(timeline.events)}.values())[::-1]
-    return f"{_capital(_numbered(sorted(new, key=lambda event: event.start_s)))}: {number_word(len(new))}."
+    return f"Kinds: {number_word(len({event.kind for event in timeline.events}))}."
 
 
 def _nth(turn: Turn, timeline: Timeline) -> str:
     place = int(turn.about["nth"])
-    told = label(timeline.front[place].kind)
-    return f"{_capital(_numbered(timeline.front))}: number {number_word(place + 1)} is {told}."
+    return f"Number {number_word(place + 1)} is {label(timeline.front[place].kind)}."
 
 
 def _beside(turn: Turn, timeline: Timeline) -> str:
-    """Numbers all, finds the number of the one that is named, and goes a step."""
+    """Finds the number of the one that is named, and goes a step."""
     events, named = timeline.front, turn.about["kind"]
     place = next(at for at, event in enumerate(events) if event.kind == named)
     other = place + (1 if turn.rule == "after" else -1)
     found = f"{label(named)} is number {number_word(place + 1)}, {turn.rule} it is number {number_word(other + 1)}"
-    return f"{_capital(_numbered(events))}: {found}, {label(events[other].kind)}."
+    return f"{_capital(found)}, {label(events[other].kind)}."
 
 
 def _earlier(turn: Turn, timeline: Timeline) -> str:

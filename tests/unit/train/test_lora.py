@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny_training import TINY, tiny_model
 
-from audioflamingo.errors import OptionError
+from audioflamingo.errors import CheckpointError, OptionError
 from audioflamingo.model.lora import merged
 from audioflamingo.model.weights import load_flamingo
 from audioflamingo.think.adapter import read_adapter
-from audioflamingo.train.lora import DECODER_LINEARS, LoraConfig, adapter_tensors, add_lora, save_adapter
+from audioflamingo.train.lora import DECODER_LINEARS, LoraConfig, adapter_tensors, add_lora, save_adapter, take_adapter
 
 CONFIG = LoraConfig(rank=4, alpha=6.0)
 
@@ -104,3 +104,20 @@ def test_adapters_of_a_bf16_base_are_fp32():
 def test_wrong_sizes_are_refused(values):
     with pytest.raises(OptionError):
         LoraConfig(**values)
+
+
+def test_an_adapter_is_gone_on_from(saved):
+    model, folder = saved
+    other = tiny_model()
+    add_lora(other, CONFIG, seed=9)
+    take_adapter(dict(other.named_parameters()), folder)
+    found, wanted = (adapter_tensors(dict(one.named_parameters())) for one in (other, model))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_an_adapter_of_another_rank_is_refused(saved):
+    other = tiny_model()
+    add_lora(other, LoraConfig(rank=2, alpha=6.0))
+    with pytest.raises(CheckpointError, match=r"does not fit: \d+ matrices differ"):
+        take_adapter(dict(other.named_parameters()), saved[1])

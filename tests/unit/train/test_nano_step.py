@@ -266,6 +266,29 @@ def test_the_encoder_alone_and_the_deaf_decoder(model, samples):
     assert not any(on for name, on in moved.items() if name.startswith("encoder.layers"))
 
 
+class TwiceCaptured(StepRunner):
+    """Replays that add a step's gradients a number of times, as a graph with a mistake in it might."""
+
+    times = 1
+
+    def _captured(self, mel, plan, mode):
+        for _ in range(self.times):
+            losses = self._plain(mel, plan, mode)
+        return losses
+
+
+@pytest.mark.parametrize(("times", "speed"), [(1, "graphs"), (2, "eager")])
+def test_captured_steps_that_differ_from_launched_ones_are_not_taken(model, samples, times, speed):
+    heads, plan = Heads(32, 32), plan_of(several())
+    parameters = [p for p in [*model.parameters(), *heads.parameters()] if p.requires_grad]
+    runner = TwiceCaptured(model, heads, parameters, "graphs")
+    runner.times = times
+    apart = runner.prepare(LineLogMel(torch.device("cpu"))(samples, plan), plan, Mode(Weights()))
+    assert apart == pytest.approx(times - 1, abs=0.01)
+    assert runner.speed == speed
+    assert all(p.grad is None for p in parameters)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_graphs_equal_plain_on_a_gpu(tmp_path):
