@@ -46,9 +46,9 @@ from audioflamingo.prompt import (
 from audioflamingo.structured import Structured, parse_answer
 from audioflamingo.think import adapter_folder, with_think_suffix
 from audioflamingo.think.adapter import read_adapter
-from audioflamingo.think.thinking import Thinking, split_deltas
+from audioflamingo.think.thinking import Thinking
 from audioflamingo.tokenizer import Tokenizer
-from audioflamingo.types import Delta, Message, Prompt, Reply, Sampling
+from audioflamingo.types import Delta, Message, Reply
 
 __all__ = ["AudioFlamingo", "Chat", "Stream", "inspect_model", "load_audio", "load_model"]
 
@@ -215,7 +215,7 @@ class AudioFlamingo(FactsModel):
         prompts, samplings, places = flatten(requests)
 
         def shown(deltas: Generator[Delta, None, None]) -> Iterator[Delta]:
-            return in_order(requests, places, self._with_thoughts_apart(deltas, [chosen] * len(prompts)))
+            return in_order(requests, places, self.thinking.apart(deltas, [chosen] * len(prompts)))
 
         return Prepared(tuple(prompts), tuple(samplings), requests[0].notes, chosen.constraint, shown)
 
@@ -351,26 +351,6 @@ class AudioFlamingo(FactsModel):
             messages = with_think_suffix(messages)
         return prepare(messages, options, self.tokenizer, self.template, max_positions)
 
-    def _deltas(
-        self,
-        prompts: Sequence[Prompt],
-        samplings: Sequence[Sampling],
-        options: Sequence[Options],
-        keep_errors: bool = False,
-    ) -> Generator[Delta, None, None]:
-        kept: dict[str, Any] = {"errors": "return"} if keep_errors else {}
-        return self._with_thoughts_apart(self.engine.generate(prompts, samplings, **kept), options)
-
-    def _with_thoughts_apart(
-        self, deltas: Generator[Delta, None, None], options: Sequence[Options]
-    ) -> Generator[Delta, None, None]:
-        """The engine's deltas with thoughts apart; options are one a prompt."""
-        splitters = {
-            index: self.thinking.splitter(one.constraint is not None) for index, one in enumerate(options) if one.think
-        }
-        budgets = {index: options[index].thought_budget for index in splitters}
-        return split_deltas(deltas, splitters, budgets) if splitters else deltas
-
     def _answer(
         self,
         conversations: Sequence[Conversation],
@@ -393,7 +373,9 @@ class AudioFlamingo(FactsModel):
                     raise
                 answers.append(error)
         prompts, samplings, places = flatten(requests)
-        deltas = self._deltas(prompts, samplings, [used[number] for number, _ in places], keep_errors)
+        kept: dict[str, Any] = {"errors": "return"} if keep_errors else {}
+        deltas = self.engine.generate(prompts, samplings, **kept)
+        deltas = self.thinking.apart(deltas, [used[number] for number, _ in places])
         replies = iter(zip(collect(requests, places, deltas, tidy), used, strict=True))
         found = [next(replies) if answer is None else answer for answer in answers]
         return [self._finished(*one, keep_errors) if isinstance(one, tuple) else one for one in found]

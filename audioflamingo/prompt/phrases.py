@@ -7,7 +7,7 @@ TRANSCRIBE_PROMPT = "Transcribe the input speech."
 CAPTION_PROMPT = "Please describe the audio in detail"
 THINK_SUFFIX = "Please think and reason about the input audio before you respond."
 
-_TRANSCRIPT_PREFIXES = (
+TRANSCRIPT_PREFIXES = (
     "The spoken content of the audio is",
     "The transcription of the audio is",
     "The content of the input audio is",
@@ -21,7 +21,7 @@ def strip_transcription(text: str) -> str:
     Same rule as `strip_prefix` of the reference's processor.
     """
     text = text.strip()
-    for prefix in _TRANSCRIPT_PREFIXES:
+    for prefix in TRANSCRIPT_PREFIXES:
         if text.startswith(prefix):
             text = text.removeprefix(prefix).strip()
             break

@@ -82,7 +82,7 @@ class EnergyDetector:
             raise OptionError(
                 f"margin_db is {margin_db} and hangover_ms {hangover_ms}; allowed: above 0, and 0 or more"
             )
-        self._margin_db, self._min_level_db = margin_db, min_level_db
+        self.margin_db, self._min_level_db = margin_db, min_level_db
         self._hangover_steps = hangover_ms // ENERGY_STEP_MS
         self._blocks = _Blocks(_BLOCK_SAMPLES)
         self._levels: deque[float] = deque(maxlen=round(1000 * NOISE_MEMORY_S / ENERGY_STEP_MS))
@@ -115,7 +115,7 @@ class EnergyDetector:
         before = level_db if self._smoothed_db is None else self._smoothed_db
         self._smoothed_db = 0.7 * before + 0.3 * level_db
         self._levels.append(self._smoothed_db)
-        is_loud = level_db > max(self.floor_db + self._margin_db, self._min_level_db)
+        is_loud = level_db > max(self.floor_db + self.margin_db, self._min_level_db)
         self._steps_since_speech = 0 if is_loud else self._steps_since_speech + 1
         if self._steps_since_speech > self._hangover_steps:
             self._num_loud = 0

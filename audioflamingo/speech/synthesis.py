@@ -203,6 +203,20 @@ class OwnSpeaker:
         """See `Voice`."""
         return f"flamingo {self._voice.voice_names[self._index]}"
 
+    @property
+    def voice_names(self) -> tuple[str, ...]:
+        """All that the same parts can speak with."""
+        return self._voice.voice_names
+
+    def variant(self, name: str | None = None, rate: float = 1.0) -> OwnSpeaker:
+        """Another of its voices, or the same at another speed; the parts are shared, and nothing is loaded.
+
+        Args:
+            name: one of `voice_names`; None stays with this one.
+            rate: speed relative to the voice's own.
+        """
+        return OwnSpeaker(self._voice, self._index if name is None else self._voice.voice_names.index(name), rate)
+
     def begin(self) -> Utterance:
         """See `Voice`."""
         return _Utterance(self._voice, Synthesis(self._voice, self._index, self._rate))

@@ -7,8 +7,6 @@ the bounded `Outbox`, whose generation every packet must match.
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audioflamingo.speech.detect import EnergyDetector, SpeechDetector
+from audioflamingo.speech.microphone import Ahead, Microphone, Prefill
 from audioflamingo.speech.speaker import PCM_PEAK, Speaker, SpeechStream
 from audioflamingo.speech.stream import SPEECH_RATE_HZ, Outbox, Packet
 from audioflamingo.speech.turns import Action, Turns
@@ -25,13 +24,6 @@ from audioflamingo.types import SAMPLE_RATE_HZ, Audio
 Samples = npt.NDArray[np.float32]
 Answer = Callable[[Audio], Iterable[str]]
 """The user's turn to the text of the answer, piece by piece; closed early where the answer is cancelled."""
-
-Prefill = Callable[[Audio, bool], None]
-"""A turn so far, and whether it seems to be over; whatever it raises is left to the answer to raise again."""
-
-TURN_NAME = "your question"
-IDLE_MEMORY_MS = 1_000  # kept of silence beside what a turn may reach back for: detectors decide late
-SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 
 @dataclass(frozen=True)
@@ -77,11 +69,10 @@ class Talk:
         is_live: bool = False,
     ) -> None:
         self._answer, self._speaker, self._on_cut = answer, speaker, on_cut
-        self._ahead = None if prefill is None else _Ahead(prefill)
-        self._detector = detector or EnergyDetector()
+        self._ahead = None if prefill is None else Ahead(prefill)
         self._turns = turns or Turns()
+        self._microphone = Microphone(detector or EnergyDetector(), self._turns)
         self._timeout_s = 0.0 if is_live else None
-        self._microphone = _Memory()
         self._outbox = Outbox()
         self._speech: _Speech | None = None
         self._owed = 0.0  # samples to be played that a whole number could not hold
@@ -94,12 +85,8 @@ class Talk:
 
     def feed(self, samples: Samples) -> Samples:
         """The user's next (N,) float32 samples at 16 kHz to ours of the same duration at 24 kHz."""
-        self._microphone.add(samples)
-        for verdict in self._detector.feed(samples):
-            for action in self._turns.step(verdict, self._detector.step_ms, self._detector.hangover_ms):
-                self._do(action)
-        if self._turns.state == "idle":
-            self._microphone.keep_last(self._turns.options.prefix_ms + self._turns.options.onset_ms + IDLE_MEMORY_MS)
+        for action in self._microphone.feed(samples):
+            self._do(action)
         self._owed += len(samples) * SPEECH_RATE_HZ / SAMPLE_RATE_HZ
         num_due = int(self._owed)
         self._owed -= num_due
@@ -116,16 +103,14 @@ class Talk:
 
     def _do(self, action: Action) -> None:
         if action.kind == "end_turn":
-            turn = Audio(self._microphone.between(action.start_ms, action.end_ms), TURN_NAME)
-            deltas = self._answer(turn)
+            deltas = self._answer(self._microphone.sound(action))
             self._speech = _Speech(self._speaker.stream(deltas, self._outbox.generation), deltas, self._outbox, action)
         elif action.kind == "cancel":
             self._drop_answer(is_cut=True)
         elif action.kind == "begin_turn":
             self._microphone.forget_before(action.start_ms)
         elif action.kind in ("window", "listen") and self._ahead is not None:
-            turn = Audio(self._microphone.between(action.start_ms, action.end_ms), TURN_NAME)
-            self._ahead.read(turn, action.kind == "listen")
+            self._ahead.read(self._microphone.sound(action), action.kind == "listen")
 
     def _play(self, num_due: int) -> Samples:
         out = np.zeros(num_due, np.float32)
@@ -156,61 +141,6 @@ class Talk:
             self._on_cut(heard)
         else:
             self._turns.answer_ends()
-
-
-class _Ahead:
-    """Reads turns before they are over, in one thread; a turn that has grown meanwhile takes the place of the last."""
-
-    def __init__(self, prefill: Prefill) -> None:
-        self._prefill = prefill
-        self._next: queue.Queue[tuple[Audio, bool] | None] = queue.Queue(1)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def read(self, turn: Audio, is_over: bool) -> None:
-        self._put((turn, is_over))
-
-    def close(self) -> None:
-        self._put(None)
-        self._thread.join()
-
-    def _put(self, work: tuple[Audio, bool] | None) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._next.get_nowait()
-        self._next.put(work)
-
-    def _run(self) -> None:
-        while (work := self._next.get()) is not None:
-            with contextlib.suppress(Exception):
-                self._prefill(*work)
-
-
-class _Memory:
-    """The user's sound of the running turn, or the last of it between turns."""
-
-    def __init__(self) -> None:
-        self._pieces: list[Samples] = []
-        self._start = 0  # sample at which the first piece begins
-        self._end = 0
-
-    def add(self, samples: Samples) -> None:
-        self._pieces.append(samples)
-        self._end += len(samples)
-
-    def keep_last(self, duration_ms: int) -> None:
-        """Forget older sound, once there is as much of it again: nobody joins pieces at every step."""
-        if self._end - self._start > 2 * duration_ms * SAMPLES_PER_MS:
-            self.forget_before(self._end // SAMPLES_PER_MS - duration_ms)
-
-    def forget_before(self, time_ms: int) -> None:
-        start = max(time_ms * SAMPLES_PER_MS, self._start)
-        joined = np.concatenate(self._pieces)
-        self._pieces, self._start = [joined[start - self._start :].copy()], start
-
-    def between(self, start_ms: int, end_ms: int) -> Samples:
-        joined = np.concatenate(self._pieces)
-        self._pieces = [joined]
-        return joined[start_ms * SAMPLES_PER_MS - self._start : end_ms * SAMPLES_PER_MS - self._start].copy()
 
 
 class _Speech:

@@ -90,6 +90,7 @@ class Turns:
         self._num_windows = 0
         self._listened_ms = 0  # the end of speech up to which "listen" was said
         self._is_cut = False  # the turn was ended while the user still spoke
+        self._is_deaf = False  # to the rest of a run of speech whose turn was ended or dropped from outside
 
     def step(self, is_speech: bool, duration_ms: int, hangover_ms: int = 0) -> list[Action]:
         """What follows from the next `duration_ms` of the user's microphone.
@@ -101,6 +102,8 @@ class Turns:
                 silence once the run is over.
         """
         self._time_ms += duration_ms
+        self._is_deaf = self._is_deaf and is_speech
+        is_speech = is_speech and not self._is_deaf
         self._speech_ms = self._speech_ms + duration_ms if is_speech else 0
         before_ms = self._silence_ms or hangover_ms
         self._silence_ms = 0 if is_speech else before_ms + duration_ms
@@ -124,6 +127,24 @@ class Turns:
         elif self.state == "paused":
             self.state = "user"
 
+    def end_now(self) -> list[Action]:
+        """The user's turn is over by other means than silence, such as a button; nothing where there is none.
+
+        What is said on in the same breath begins no turn.
+        """
+        if self.state != "user":
+            return []
+        self._is_deaf = True
+        return [self._end(is_cut=self._silence_ms < self.options.silence_ms)]
+
+    def drop_turn(self) -> None:
+        """The user's turn is not wanted: nobody answers it, and the next one does not reach back into it."""
+        self._is_deaf = True
+        if self.state in ("user", "thinking"):
+            self.state = "idle"
+        self._earliest_ms = self._time_ms
+        self._speech_ms = 0
+
     @property
     def may_play(self) -> bool:
         """Whether our sound may be heard now."""
@@ -139,12 +160,7 @@ class Turns:
         actions = self._new_windows()
         length_ms = self._time_ms - self._start_ms
         if self._silence_ms >= self.options.silence_ms or length_ms >= self.options.max_turn_ms:
-            self.state = "thinking"
-            self._earliest_ms = self._time_ms
-            self._is_cut = self._silence_ms < self.options.silence_ms
-            end_ms = self._time_ms if self._is_cut else self._speech_end_ms
-            actions.append(self._action("end_turn", self._start_ms, max(end_ms, self._start_ms)))
-            self._speech_ms = 0
+            actions.append(self._end(is_cut=self._silence_ms < self.options.silence_ms))
         elif self._silence_ms >= self.options.listen_ms and self._listened_ms != self._speech_end_ms:
             self._listened_ms = self._speech_end_ms
             actions.append(self._action("listen", self._start_ms, self._speech_end_ms))
@@ -174,6 +190,14 @@ class Turns:
             self.state = "speaking"
             return [self._action("resume")]
         return []
+
+    def _end(self, *, is_cut: bool) -> Action:
+        self.state = "thinking"
+        self._earliest_ms = self._time_ms
+        self._is_cut = is_cut
+        self._speech_ms = 0
+        end_ms = self._time_ms if is_cut else self._speech_end_ms
+        return self._action("end_turn", self._start_ms, max(end_ms, self._start_ms))
 
     def _onset_ms(self) -> int:
         return self._time_ms - self._speech_ms

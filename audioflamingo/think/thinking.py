@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import get_args
 
+from audioflamingo.engine.options import Options
 from audioflamingo.errors import OptionError
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lora import SwitchedAdapter
@@ -95,6 +96,12 @@ class Thinking:
     def splitter(self, has_answer_rule: bool) -> ThoughtSplitter:
         """What tells the thoughts of such a request from its answer."""
         return ThoughtSplitter(self.style, is_open=has_answer_rule)
+
+    def apart(self, deltas: Generator[Delta, None, None], options: Sequence[Options]) -> Generator[Delta, None, None]:
+        """The engine's deltas with the thoughts of those that think apart; options are one a prompt."""
+        splitters = {index: self.splitter(one.constraint is not None) for index, one in enumerate(options) if one.think}
+        budgets = {index: options[index].thought_budget for index in splitters}
+        return split_deltas(deltas, splitters, budgets) if splitters else deltas
 
 
 def split_deltas(

@@ -40,9 +40,17 @@ def reasoned(turn: Turn, timeline: Timeline) -> Turn:
     """The turn with the request to think and its thoughts; its rule is a key of `STEPS`."""
     from audioflamingo.prompt.phrases import THINK_SUFFIX  # here, because it brings torch, which no other task needs
 
-    thoughts = "\n".join([*evidence(timeline, turn), conclusion(turn, timeline)])
+    thoughts = "\n".join([*_purpose(turn), *evidence(timeline, turn), conclusion(turn, timeline)])
     answer = f"{OPEN}\n{thoughts}\n{CLOSE}\n{turn.answer}"
     return replace(turn, question=f"{turn.question}\n{THINK_SUFFIX}", answer=answer)
+
+
+def _purpose(turn: Turn) -> list[str]:
+    """What gets numbers, first of all: then each line is held against one before it and not against the question."""
+    if turn.rule == "count":
+        return [f"Counted: {label(turn.about['kind'])}."]
+    counted = {"num_kinds": "kinds", **dict.fromkeys(("nth", "after", "before"), "everything")}.get(turn.rule)
+    return [f"Counted: {counted}."] if counted else []
 
 
 def evidence(timeline: Timeline, turn: Turn | None = None) -> list[str]:

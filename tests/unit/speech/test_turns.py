@@ -159,3 +159,21 @@ def test_a_turn_that_seems_over_is_announced_once_for_each_end_of_speech():
         ("listen", 2_360, 100, 2_200),
         ("end_turn", 2_700, 100, 2_200),
     ]
+
+
+def test_a_turn_that_is_ended_by_a_button_is_not_followed_by_its_own_tail():
+    for end in ("end_now", "drop_turn"):
+        turns = Turns()
+        actions = [action for _ in range(30) for action in turns.step(True, 20)]
+        assert [action.kind for action in actions] == ["begin_turn"]
+        ended = getattr(turns, end)()
+        if end == "end_now":
+            assert [(action.kind, action.end_ms) for action in ended] == [("end_turn", 600)]
+            turns.answer_ends()
+        assert [action for _ in range(30) for action in turns.step(True, 20)] == []
+        assert turns.step(False, 20) == []
+        again = [action for _ in range(3) for action in turns.step(True, 20)]
+        assert [(action.kind, action.start_ms) for action in again] == [("begin_turn", 920)]
+        turns.drop_turn()
+        assert turns.end_now() == []
+        assert turns.state == "idle"
