@@ -1,7 +1,6 @@
 """`flamingo chat` in a real terminal: every command, interruptions, the end of the input, resizing, the tab key."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -225,7 +224,7 @@ def test_thinking_is_refused_before_the_first_question(checkpoint):
 def test_files_as_they_are_typed(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "it's here.wav").touch()
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert files_in("it's here.wav") == ["it's here.wav"]
     assert files_in("~/it's here.wav") == [str(tmp_path / "it's here.wav")]
     assert files_in("a.wav 'b c.wav' d\\ e.wav ~/f.wav") == ["a.wav", "b c.wav", "d e.wav", str(tmp_path / "f.wav")]

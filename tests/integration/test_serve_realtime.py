@@ -22,7 +22,7 @@ from realtime_client import (
     speaker,
     words,
 )
-from serving import Serving
+from serving import DOG, Serving
 
 from audioflamingo import load_audio, load_model
 from audioflamingo.prompt import TRANSCRIBE_PROMPT
@@ -75,7 +75,7 @@ def test_a_spoken_question_gets_a_spoken_answer(server, model):
 
 
 def test_a_sound_and_a_text_are_answered_in_text(server):
-    sound = load_audio("examples/dog_then_bell.wav")
+    sound = load_audio(DOG)
     samples = np.interp(np.arange(0, sound.duration_s, 1 / RATE), np.arange(len(sound.samples)) / 16_000, sound.samples)
     with Client(server, modalities=["text"], turn_detection=None, temperature=0, max_response_output_tokens=50) as one:
         assert one.first["session"]["turn_detection"]["silence_duration_ms"] == 500
