@@ -180,3 +180,18 @@ def median_ms(work: Callable[[], object], num_repeats: int) -> float:
     for _ in range(NUM_WARMUPS):
         work()
     return round(1e3 * statistics.median(elapsed_s(work, device) for _ in range(num_repeats)), 3)
+
+
+def reset_peak() -> None:
+    """From now on `peak_gb` counts anew."""
+    release_memory()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gb(*, reserved: bool = False) -> float | None:
+    """Most memory of the GPU since `reset_peak`, in 1e9 bytes; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    peak = torch.cuda.max_memory_reserved() if reserved else torch.cuda.max_memory_allocated()
+    return round(peak / 1e9, 2)

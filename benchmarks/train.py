@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
 from full_size import TINY as TINY_SCALE
-from full_size import Report, Scale, make_card, median_ms
+from full_size import Report, Scale, make_card, median_ms, peak_gb, reset_peak
 from torch import Tensor, nn
 from train_repeats import Trained, repeats
 
@@ -164,19 +164,6 @@ def timed(work: Callable[[], object]) -> float:
     work()
     synchronize()
     return time.perf_counter() - start
-
-
-def reset_peak() -> None:
-    release_memory()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak_gb(*, reserved: bool = False) -> float | None:
-    if not torch.cuda.is_available():
-        return None
-    peak = torch.cuda.max_memory_reserved() if reserved else torch.cuda.max_memory_allocated()
-    return round(peak / 1e9, 2)
 
 
 def ours(bench: Bench, case: Case, *, num_kept: int | None = None, profiles: bool = False) -> dict[str, Any]:

@@ -32,6 +32,7 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from full_size import peak_gb, reset_peak
 from torch import distributed
 from train_gpus_equal import equality
 from train_gpus_run import GivenPacks, alone, example, trainer
@@ -161,19 +162,6 @@ def best_s(call: Callable[[], object], num_calls: int = 5) -> float:
 def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def reset_peak() -> None:
-    release_memory()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak_gb(*, reserved: bool = False) -> float | None:
-    if not torch.cuda.is_available():
-        return None
-    peak = torch.cuda.max_memory_reserved() if reserved else torch.cuda.max_memory_allocated()
-    return round(peak / 1e9, 2)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import struct
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,7 +24,6 @@ flamingo say "Hello." --engine piper --voice en_US-lessac-medium.onnx -o hello.w
 """
 STDOUT = "-"
 READ_BYTES = 4_096
-UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header of a stream says
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +81,10 @@ def write_wav(file: BinaryIO, pieces: Iterable[bytes]) -> None:
         OutputError: it takes no more, for example because a disk is full.
         BrokenPipeError: the reader went away.
     """
+    from audioflamingo.speech.wav import wav_header
+
     try:
-        file.write(wav_header(UNKNOWN_SIZE))
+        file.write(wav_header())
         for piece in pieces:
             file.write(piece)
             file.flush()
@@ -100,6 +100,8 @@ def write_wav_file(path: Path, pieces: Iterable[bytes]) -> None:
     Raises:
         OptionError: the file cannot be written.
     """
+    from audioflamingo.speech.wav import wav_header
+
     try:
         with path.open("wb") as file:
             file.write(wav_header(0))
@@ -108,13 +110,3 @@ def write_wav_file(path: Path, pieces: Iterable[bytes]) -> None:
             file.write(wav_header(size))
     except OSError as error:
         raise OptionError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def wav_header(num_bytes: int) -> bytes:
-    """Header of 16-bit mono PCM at the speaker's rate."""
-    from audioflamingo.speech.stream import BYTES_PER_SAMPLE, SPEECH_RATE_HZ
-
-    riff_bytes = min(num_bytes + 36, UNKNOWN_SIZE)
-    byte_rate = SPEECH_RATE_HZ * BYTES_PER_SAMPLE
-    layout = struct.pack("<IHHIIHH", 16, 1, 1, SPEECH_RATE_HZ, byte_rate, BYTES_PER_SAMPLE, 8 * BYTES_PER_SAMPLE)
-    return b"RIFF" + struct.pack("<I", riff_bytes) + b"WAVEfmt " + layout + b"data" + struct.pack("<I", num_bytes)

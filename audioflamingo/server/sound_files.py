@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import numpy as np
 
 from audioflamingo.speech.stream import BYTES_PER_SAMPLE, SPEECH_RATE_HZ
+from audioflamingo.speech.wav import wav_header
 
-UNKNOWN_BYTES = 0xFFFFFFFF  # what the header of a stream says
-HEADER_BYTES = 36  # of a WAV file, behind its first length
 MEDIA_TYPES = {"wav": "audio/wav", "pcm": "audio/pcm", "flac": "audio/flac"}
 
 
 def seconds_of(pcm: bytes) -> float:
     """Length of PCM."""
     return len(pcm) / (BYTES_PER_SAMPLE * SPEECH_RATE_HZ)
-
-
-def wav_header(num_bytes: int = UNKNOWN_BYTES) -> bytes:
-    """What stands before so many bytes of PCM."""
-    rate_bytes = SPEECH_RATE_HZ * BYTES_PER_SAMPLE
-    form = struct.pack("<IHHIIHH", 16, 1, 1, SPEECH_RATE_HZ, rate_bytes, BYTES_PER_SAMPLE, 8 * BYTES_PER_SAMPLE)
-    whole = min(num_bytes + HEADER_BYTES, UNKNOWN_BYTES)
-    return b"RIFF" + struct.pack("<I", whole) + b"WAVEfmt " + form + b"data" + struct.pack("<I", num_bytes)
 
 
 def wav_file(pcm: bytes) -> bytes:

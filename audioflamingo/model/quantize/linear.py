@@ -17,12 +17,11 @@ from audioflamingo.model.quantize.schemes import (
     FP8,
     GROUP,
     Scheme,
-    dequantize_int4,
-    dequantize_rows,
     quantize_fp8,
     quantize_int4,
     quantize_int8,
 )
+from audioflamingo.model.quantize.widen import widened_twin
 
 _CODES = {"int8": torch.int8, "int4": torch.uint8, "fp8": FP8}
 _QUANTIZE = {"int8": quantize_int8, "int4": quantize_int4, "fp8": quantize_fp8}
@@ -103,8 +102,7 @@ class QuantizedLinear(nn.Module):
 
     def dequantize(self, dtype: torch.dtype) -> Tensor:
         """(N, K) weights that the codes stand for."""
-        widen = dequantize_int4 if self.scheme == "int4" else dequantize_rows
-        return widen(self.codes, self.scale, dtype)
+        return widened_twin(self.scheme, self.codes, self.scale, dtype)
 
     def plain(self, x: Tensor) -> Tensor:
         """The product with the whole weight widened: the slow twin of `forward`."""
