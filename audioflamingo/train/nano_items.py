@@ -64,12 +64,14 @@ class Ask:
         answer: what is right.
         clips: indices of the clips that come with it, in order.
         is_given: whether the answer is an example of the user's, which is not learnt.
+        times: how much its tokens count.
     """
 
     question: str
     answer: str
     clips: tuple[int, ...] = ()
     is_given: bool = False
+    times: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,25 +146,26 @@ def conversation(asks: Sequence[Ask], num_tokens: Sequence[int], tokenizer: Enco
         parts.append((tokenizer.encode(USER), 0))
         parts += [([placeholder] * num_tokens[clip], 0) for clip in ask.clips]
         parts.append((tokenizer.encode(f"{ask.question}{END}\n{ASSISTANT}"), 0))
-        parts += [(tokenizer.encode(ask.answer + END), 0)] if ask.is_given else _answer(ask.answer, tokenizer)
+        parts += [(tokenizer.encode(ask.answer + END), 0)] if ask.is_given else _answer(ask, tokenizer)
         if place + 1 < len(asks):
             parts.append((line, 0))
     ids = np.concatenate([np.array(part, np.uint16) for part, _ in parts])
     return Conversation(ids, np.concatenate([np.full(len(part), learnt, np.uint8) for part, learnt in parts]))
 
 
-def _answer(text: str, tokenizer: Encodes) -> list[tuple[list[int], int]]:
+def _answer(ask: Ask, tokenizer: Encodes) -> list[tuple[list[int], int]]:
     """The tokens of an answer and how much each counts.
 
     The letter of a chosen option, from which the rest follows, counts several times, and so does what is answered
     after long thoughts, which would else be one word among a hundred.
     """
+    text = ask.answer
     ids = tokenizer.encode(text + END)
     thoughts, closed, answer = text.rpartition(THOUGHTS_END)
     begin = len(tokenizer.encode(thoughts + closed)) if closed else 0
     weight = ANSWER_WEIGHT if closed else 1
     if not OPTION.match(answer):
-        return [(ids[:begin], 1), (ids[begin:], weight)]
+        return [(ids[:begin], ask.times), (ids[begin:], ask.times * weight)]
     letter = len(tokenizer.encode(thoughts + closed + answer[:2])) - 1
     return [
         (ids[:begin], 1), (ids[begin:letter], weight), (ids[letter : letter + 1], LETTER_WEIGHT * weight),

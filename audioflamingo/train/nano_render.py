@@ -59,10 +59,12 @@ LOOKUP_SHARE = 0.5
 # Conversations of nothing but times, beside what else weighs 1.5 in a skill's item: many in short scenes.
 SHORT_S, SHORT_TIMES, LONG_TIMES, NUM_TIMES = 30.0, 0.5, 0.25, 2
 AT_ONCE_SHARE = 0.7  # of the conversations about several clips: all come with the first question
+DRILL_SHARE = 0.45  # of what is spoken in plain scenes: words to practise with instead of a sentence
+TRANSCRIPT_TIMES = 2  # how much a token of a plain scene's transcript counts
 COMPARABLE = ("several_clips", "by_example")  # tasks whose clips have levels and voices that can be compared
 # How often each is drawn, in parts of all scenes. Transcripts are the hardest, so they are most of the seconds.
 PLAIN_SHARES: dict[str, float] = {
-    "speech": 42.0, "speech_long": 6.0, "speech_over_sound": 5.0, "one_sound": 7.0, "two_sounds": 5.0, "empty": 2.0,
+    "speech": 64.0, "speech_long": 11.0, "speech_over_sound": 5.0, "one_sound": 7.0, "two_sounds": 5.0, "empty": 2.0,
     "text_only": 5.0,
 }  # fmt: skip
 SKILL_SHARES: dict[str, float] = {
@@ -70,8 +72,8 @@ SKILL_SHARES: dict[str, float] = {
     "speaker_attributes": 7.0, "contextual_sound": 1.0, "contextual_speech": 1.2, "information_extraction": 2.0,
     "general": 1.2, "sound_reasoning": 1.2, "music_knowledge": 4.6, "music_reasoning": 5.6, "speech_in_sound": 1.0,
     "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 2.4,
-    "several_clips": 6.0, "by_example": 0.8,
-    "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.30, "long_order": 0.12,
+    "several_clips": 9.0, "by_example": 2.4,
+    "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.45, "long_order": 0.12,
     "grounding": 0.55, "summary": 0.10, "topic_relation": 0.08, "causal": 0.10, "response": 0.10,
     "emotion_flip": 0.25,
 }  # fmt: skip
@@ -130,7 +132,8 @@ def item_of(
         return _skill_item(name, world, seed, rng, tokenizer)
     if name == "text_only":
         return _text_item(rng, tokenizer)
-    source = Source("train" if split == "train" else "test", strength=strength, variety=variety)
+    drill = DRILL_SHARE if split == "train" else 0.0
+    source = Source("train" if split == "train" else "test", strength=strength, variety=variety, drill=drill)
     return _scene_item(scene_of(name, source, Dice.of(*seed)), rng, tokenizer)
 
 
@@ -138,7 +141,7 @@ def _scene_item(scene: Scene, rng: random.Random, tokenizer: Encodes) -> Item:
     """A scene with single questions by their weights, and conversations of several."""
     questions = tasks.questions(scene, rng)
     hearing = Hearing(scene.samples, spans_of_scene(scene), scene.transcript or "")
-    single = [([Ask(one.text, one.answer, (0,))], one.weight) for one in questions]
+    single = [([replace(_ask_about(one), clips=(0,))], one.weight) for one in questions]
     weights = [one.weight for one in questions]
     several = []
     for _ in range(2):
@@ -172,7 +175,11 @@ def _times(timeline: Timeline, job: Job) -> list[tuple[list[Ask], float]]:
 
 
 def _asks(questions: Sequence[tasks.Question]) -> list[Ask]:
-    return [Ask(one.text, one.answer, () if place else (0,)) for place, one in enumerate(questions)]
+    return [replace(_ask_about(one), clips=() if place else (0,)) for place, one in enumerate(questions)]
+
+
+def _ask_about(question: tasks.Question) -> Ask:
+    return Ask(question.text, question.answer, times=TRANSCRIPT_TIMES if question.task == "transcribe" else 1)
 
 
 def _text_item(rng: random.Random, tokenizer: Encodes) -> Item:

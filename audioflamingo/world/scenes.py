@@ -17,6 +17,7 @@ import numpy.typing as npt
 from audioflamingo.errors import FlamingoError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world import disguise, rooms, sounds
+from audioflamingo.world.drill import drilled
 from audioflamingo.world.height import heights
 from audioflamingo.world.sounds.variety import render_varied
 from audioflamingo.world.text import SentenceGenerator, normalise
@@ -94,6 +95,7 @@ class Source:
         strength: of the channel (rooms, noise, telephone, ...), from 0 to 1.
         variety: how far voices and sounds are changed beyond what engines and algorithms give (`disguise`), 0 to 1;
             for training alone.
+        drill: share of what is spoken that is no sentence, but words to practise with (`drill`); for training alone.
     """
 
     split: Literal["train", "test"] = "train"
@@ -101,6 +103,7 @@ class Source:
     held_out_sounds: bool = False
     strength: float = 1.0
     variety: float = 0.0
+    drill: float = 0.0
     sentences: SentenceGenerator = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -139,7 +142,7 @@ def _said(source: Source, dice: Dice, speaker: Speaker) -> tuple[Samples, str]:
     """A sentence for which the engine has a sound; it may have none for a lone interjection, so others are tried."""
     left = MOST_TRIES
     while True:
-        text = source.sentences.sentence(dice.plain)
+        text = _text(source, dice)
         left -= 1
         try:
             return speak(text, speaker), text
@@ -148,6 +151,12 @@ def _said(source: Source, dice: Dice, speaker: Speaker) -> tuple[Samples, str]:
         except FlamingoError:
             if not left:
                 raise
+
+
+def _text(source: Source, dice: Dice) -> str:
+    if source.drill and dice.plain.random() < source.drill:
+        return drilled(dice.plain, source.sentences)
+    return source.sentences.sentence(dice.plain)
 
 
 def _vary_voice(samples: Samples, source: Source, dice: Dice) -> Samples:

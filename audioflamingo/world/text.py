@@ -116,7 +116,8 @@ def finish(text: str) -> str:
     return text if text[-1] in '.?!"' else text + "."
 
 
-def _held_out(word: str) -> bool:
+def is_kept(word: str) -> bool:
+    """Whether the test split keeps a base form of the lexicon for itself."""
     return " " not in word and stable_hash("word " + word.lower()) % HELD_OUT_WORD_ONE_IN == 0
 
 
@@ -146,7 +147,7 @@ def _salad_surfaces(word_class: WordClass, words: list[str]) -> list[str]:
 
 
 def _train_surfaces(words: tuple[str, ...], form: str) -> list[str]:
-    return [FORMS[form](word) for word in words if not _held_out(word)]
+    return [FORMS[form](word) for word in words if not is_kept(word)]
 
 
 def _all_salad_words(keep: Callable[[str], bool]) -> list[str]:
@@ -164,6 +165,12 @@ def _train_grammar() -> Grammar:
 
 
 @lru_cache(maxsize=1)
+def train_words() -> tuple[str, ...]:
+    """Single words that the train split may say, in their common forms, each once."""
+    return tuple(_all_salad_words(lambda word: not is_kept(word)))
+
+
+@lru_cache(maxsize=1)
 def train_vocabulary() -> frozenset[str]:
     """Every word form (as in transcripts) that the train split can utter."""
     texts = list(reachable_texts(_train_grammar().rule(name) for name in TEMPLATE_MIXTURE))
@@ -172,7 +179,7 @@ def train_vocabulary() -> frozenset[str]:
         *NUMBER_WORDS,
         *NATO,
         *"abcdefghijklmnopqrstuvwxyz",
-        *_all_salad_words(lambda word: not _held_out(word)),
+        *train_words(),
     ]
     return frozenset(word for text in texts for word in normalise(text).split())
 
@@ -185,7 +192,7 @@ def contains_unseen(text: str) -> bool:
 
 def _unseen_surfaces(words: tuple[str, ...], form: str) -> list[str]:
     seen = _train_surfaces(words, form)
-    unseen = [surface for surface in (FORMS[form](w) for w in words if _held_out(w)) if contains_unseen(surface)]
+    unseen = [surface for surface in (FORMS[form](w) for w in words if is_kept(w)) if contains_unseen(surface)]
     if not unseen:
         return seen
     copies = max(1, round(UNSEEN_SLOT_SHARE / (1 - UNSEEN_SLOT_SHARE) * len(seen) / len(unseen)))
@@ -200,7 +207,7 @@ def _mixture(split: Split, unseen: bool) -> tuple[list[Node], list[float], list[
     roots = [grammar.rule(name) for name in TEMPLATE_MIXTURE]
     weights = [*TEMPLATE_MIXTURE.values(), *SPECIAL_MIXTURE.values()]
     total = sum(weights)
-    salad = _all_salad_words(lambda word: unseen or not _held_out(word))
+    salad = _all_salad_words(lambda word: unseen or not is_kept(word))
     return roots, [value / total for value in accumulate(weights)], salad
 
 

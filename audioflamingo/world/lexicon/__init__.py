@@ -19,6 +19,7 @@ VERB_FILE = "verbs.txt"
 ADJECTIVE_FILE = "adjectives.txt"
 WORD_FILE = "words.txt"
 NAME_FILE = "names.txt"
+MORE_FILE = "more_words.txt"  # of no class: for `world.drill` alone
 WORD_FILES = (NOUN_FILE, VERB_FILE, ADJECTIVE_FILE, WORD_FILE, NAME_FILE)
 
 

@@ -18,8 +18,9 @@ OPEN, CLOSE = "<think>", "</think>"
 LEVELS = (("loud", -2.0), ("rather loud", -7.0), ("rather soft", -13.0), ("soft", -1_000.0))
 """Words for levels in dB below the loudest, each from its own down to the next."""
 BASES: tuple[Callable[[Job], Made], ...] = (
-    sounds.counting,
-    sounds.temporal_order,
+    # Counting and order are where thoughts help most, so they come more often than the others.
+    *(sounds.counting,) * 3,
+    *(sounds.temporal_order,) * 2,
     sounds.temporal_attributes,
     sounds.general,
     sounds.contextual_sound,
