@@ -33,7 +33,7 @@ from audioflamingo.train.nano_check import Checks
 from audioflamingo.train.nano_feed import NanoFeed
 from audioflamingo.train.nano_graphs import SPEEDS, Speed
 from audioflamingo.train.nano_items import PlainTokenizer
-from audioflamingo.train.nano_pool import Draws, ItemPool
+from audioflamingo.train.nano_pool import Draws
 from audioflamingo.train.nano_ranks import Ranks, Word, ranked
 from audioflamingo.train.nano_recipe import RECIPES, NanoRecipe, shrunk, slowed
 from audioflamingo.train.nano_render import ITEMS_PER_SHARD, RenderOrder, start_workers
@@ -73,6 +73,7 @@ class Job:
         keep_hours: of sound that stay on the disk for the next piece on this machine.
         profiled_step: number in this piece of the step whose kernels are listed in `out`; 0 is none.
         soundfonts: through which half of the music is played.
+        draws_apart: whether a process of its own draws the steps; None has one on a GPU.
     """
 
     work: Path
@@ -92,6 +93,7 @@ class Job:
     keep_hours: float = 0.0
     profiled_step: int = 0
     soundfonts: tuple[Path, ...] = ()
+    draws_apart: bool | None = None
 
 
 class Piece:
@@ -109,10 +111,11 @@ class Piece:
             chosen, self.checks = self._prepare(tokenizer, speed)
             self.trainer = NanoTrainer(recipe, job.begin, device, chosen, self.ranks)
             self._take_state()
-            self.pool = ItemPool(device, round(job.pool_hours * 3_600 * 16_000))
+            self.samples = torch.zeros(round(job.pool_hours * 3_600 * 16_000), dtype=torch.int16, device=device)
             self.feed = NanoFeed(
-                self.pool, self.shards, self._draws(tokenizer), self._seed_of_draws(), keep_hours=job.keep_hours
-            )
+                self.samples, self.shards, self._draws(tokenizer), self._seed_of_draws(), keep_hours=job.keep_hours,
+                first_step=self.trainer.num_steps, apart=job.draws_apart,
+            )  # fmt: skip
         except BaseException:
             self._end_workers()
             raise
@@ -186,12 +189,12 @@ class Piece:
             return
         began, seen, apart = time.monotonic(), set(), list[float]()
         mode = self.recipe.phase(self.trainer.spent_s).mode
-        for _ in range(64):
-            plan = self.feed.one()
+        for is_long in (False, True)[: 1 + bool(self.recipe.long_share)]:
+            plan = self.feed.one(is_long=is_long)
             if plan.shape in seen:
                 continue
             seen.add(plan.shape)
-            apart.append(runner.prepare(self.trainer.mel(self.pool.samples, plan), plan, mode))
+            apart.append(runner.prepare(self.trainer.mel(self.samples, plan), plan, mode))
         seconds = round(time.monotonic() - began, 1)
         self.log({"captured_after_s": seconds, "shapes": len(seen), "apart": apart, "speed": runner.speed})
 
@@ -207,7 +210,7 @@ class Piece:
                 falls = True
                 self._keep_undecayed()
             with self._watched(trainer.num_steps + 1 - first_step):
-                losses = trainer.step(self.pool.samples, self.feed.next(), word.decay)
+                losses = trainer.step(self.samples, self.feed.next(), word.decay)
             if not self.ranks.is_first:
                 continue
             for name, value in losses.items():
@@ -302,7 +305,7 @@ class Piece:
         trainer = self.trainer
         line = {
             "s": round(trainer.spent_s, 1), "step": trainer.num_steps, "heard_h": round(trainer.heard_s / 3_600, 2),
-            "pool_h": round(self.pool.hours, 2), "shards": self.feed.num_shards,
+            "pool_h": round(self.feed.hours, 2), "shards": self.feed.num_shards,
             "waited_s": round(self.feed.waited_s, 1), **values,
         }  # fmt: skip
         print(json.dumps(line), flush=True)
@@ -332,6 +335,7 @@ def main() -> None:
         options.pool_hours, options.first_hours, options.check_every_s, options.steps, options.longest_s,
         FEW_CHECKS if options.step_s else None, keep_hours=options.keep_hours,
         profiled_step=options.profile, soundfonts=() if options.no_soundfonts else _soundfonts(),
+        draws_apart=options.draw_apart,
     )  # fmt: skip
     with ranked() as (ranks, device):
         Piece(recipe, job, device, options.speed, ranks).run()
@@ -379,6 +383,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--assemble", type=Path, help="make a checkpoint in OUT of this small state, and end")
     parser.add_argument("--profile", type=int, default=0, help="list the kernels of this step in OUT/profile.txt")
     parser.add_argument("--no-soundfonts", action="store_true", help="all music by our own synthesiser")
+    parser.add_argument(
+        "--draw-apart", action=argparse.BooleanOptionalAction, help="draw steps in a process of its own, as on a GPU"
+    )
     parser.add_argument("--bench", action="store_true", help="time a step in every way and keep the best in WORK")
     return parser
 

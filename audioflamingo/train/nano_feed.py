@@ -1,4 +1,13 @@
-"""Threads beside the trainer: one loads shards into the pool as they appear, one draws the next steps."""
+"""Beside the trainer: a thread that takes what the drawer says, writes shards' samples to the ring, and hands plans on.
+
+No plan hears samples that are not its own:
+
+* Samples and plans are copied to a GPU on one stream in the order in which the drawer said them, and an event behind a
+  plan tells the trainer's stream when the plan, and with it every sample that it may hear, is there.
+* Before a shard's samples are written, all plans that may hear what lies there must have been heard. Which those are
+  says `Placed.since`; a plan has been heard when the next one is taken, and an event on the trainer's stream tells the
+  copying one when the GPU is as far. The guard of `nano_pool` sees to it that this is hardly ever waited for.
+"""
 
 from __future__ import annotations
 
@@ -6,133 +15,279 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
+from audioflamingo.train.nano_draw import (
+    END_S,
+    LONG,
+    NEXT,
+    READ,
+    SHORT,
+    Apart,
+    Beside,
+    DrawOrder,
+    Placed,
+    Quiet,
+    Source,
+)
+from audioflamingo.train.nano_packed import PackedPlan
 from audioflamingo.train.nano_plan import Plan
-from audioflamingo.train.nano_pool import Draws, ItemPool
+from audioflamingo.train.nano_pool import Draws
 
 PREFETCHED = 4
 KEPT = "kept"
 BYTES_PER_S = 32_000
-OLD_AT_ONCE = 20
-SWITCH_S = 0.0005  # the thread that launches kernels must not wait for one that packs
+SWITCH_S = 0.0005  # the thread that launches kernels must not wait for long
+PIECE = 1 << 21  # samples that are read from the disk at once
+
+
+@dataclass(eq=False)
+class Ready:
+    """A plan that was drawn when `num_placed` shards had been; on a GPU, what its tensors see, and when it is there."""
+
+    plan: Plan
+    num_placed: int
+    line: Tensor
+    arrived: Any
 
 
 class NanoFeed:
     """Plans on the device, drawn ahead.
 
     Args:
-        pool: what is drawn from.
+        samples: (N,) int16, the ring, on the trainer's device.
         folder: where shards appear; once they are read they go to its folder `kept`.
         draws: how.
         seed: of the drawing.
         keep_hours: of sound that `kept` holds at most; a later piece reads them first.
+        first_step: number in the whole run of the first step that `next` gives.
+        apart: whether a process of its own draws; None has one on a GPU.
     """
 
     def __init__(
-        self, pool: ItemPool, folder: Path, draws: Draws, seed: tuple[int, ...], *, keep_hours: float = 0.0
-    ) -> None:
-        self.pool, self.folder, self.draws = pool, folder, draws
-        self.kept = folder / KEPT
-        self.kept.mkdir(parents=True, exist_ok=True)
-        self.keep_bytes = keep_hours * 3_600 * BYTES_PER_S
-        self.old = sorted(self.kept.glob("shard-*.npz"))
-        self.sizes = {path: path.stat().st_size for path in self.old}
-        self.rng = np.random.default_rng(seed)
-        self.ready: list[Plan] = []
+        self, samples: Tensor, folder: Path, draws: Draws, seed: tuple[int, ...], *, keep_hours: float = 0.0,
+        first_step: int = 0, apart: bool | None = None,
+    ) -> None:  # fmt: skip
+        self.writer, self.draws = SampleWriter(samples), draws
+        self.kept = Kept(folder, keep_hours)
+        order = DrawOrder(folder, tuple(self.kept.sizes), len(samples), draws, seed, first_step)
+        on_gpu = samples.device.type == "cuda"
+        self.source: Source = Apart(order, pins=on_gpu) if (on_gpu if apart is None else apart) else Beside(order)
+        self.ready: list[Ready] = []
+        self.in_hand: int | None = None  # `num_placed` of the plan that was taken last
+        self.heard: dict[int, Any] = {}  # by `num_placed`, when the GPU had heard the last such plan
         self.condition = threading.Condition()
+        self.thread: threading.Thread | None = None
         self.stopped = False
         self.failure: BaseException | None = None
-        self.num_shards = 0
-        self.waited_s = 0.0
+        self.num_placed = self.num_shards = 0
+        self.hours = self.waited_s = 0.0
 
     def fill(self, hours: float, is_alive: Callable[[], bool] = lambda: True) -> None:
         """Wait until so much sound is there; nothing else runs meanwhile."""
-        while self.pool.hours < hours:
-            if not self._load():
-                if not is_alive():
-                    raise RuntimeError("all rendering processes ended before the first sounds were there")
-                time.sleep(0.2)
+        while self.hours < hours:
+            if not self._take_one() and not is_alive():
+                raise RuntimeError("all rendering processes ended before the first sounds were there")
+
+    def one(self, *, is_long: bool = False) -> Plan:
+        """A plan out of turn, before `start`; a long one only if there is a long sound."""
+        self._hear()
+        self.source.ask(LONG if is_long else SHORT)
+        while not self.ready:
+            self._take_one()
+        return self._handed()
 
     def start(self) -> None:
-        """From now on load and draw in threads."""
+        """From now on a thread takes what is drawn."""
         sys.setswitchinterval(SWITCH_S)
-        for loop in (self._load_on, self._draw_on):
-            threading.Thread(target=self._guard, args=(loop,), daemon=True).start()
-
-    def one(self) -> Plan:
-        """A plan drawn here and now."""
-        return self.pool.draw(self.rng, self.draws).to(self.pool.device)
+        self._hear()
+        self.source.ask(NEXT * PREFETCHED)
+        self.thread = threading.Thread(target=self._take_on, daemon=True)
+        self.thread.start()
 
     def next(self) -> Plan:
-        """The next plan."""
+        """The next plan; the one before must have been heard: its step's kernels are launched."""
         began = time.monotonic()
+        self._hear()
         with self.condition:
             self.condition.wait_for(lambda: self.ready or self.failure)
             if self.failure is not None:
                 raise RuntimeError("a feeding thread failed") from self.failure
-            plan = self.ready.pop(0)
-            self.condition.notify_all()
+            plan = self._handed()
+        self.source.ask(NEXT)
         self.waited_s += time.monotonic() - began
         return plan
 
     def stop(self) -> None:
-        """End the threads."""
+        """End the thread and whoever draws."""
         with self.condition:
             self.stopped = True
             self.condition.notify_all()
+        self.source.close()
+        if self.thread is not None:
+            self.thread.join(END_S)
 
-    def _guard(self, loop: Callable[[], None]) -> None:
+    def _handed(self) -> Plan:
+        first = self.ready.pop(0)
+        self.in_hand = first.num_placed
+        self.writer.lend(first)
+        return first.plan
+
+    def _hear(self) -> None:
+        """The plan in hand is no longer."""
+        with self.condition:
+            if self.in_hand is not None:
+                self.heard[self.in_hand] = self.writer.now()
+                self.in_hand = None
+                self.condition.notify_all()
+
+    def _take_on(self) -> None:
         try:
-            if self.pool.device.index is not None:
-                torch.cuda.set_device(self.pool.device)  # every thread begins with the first GPU
-            loop()
+            self.writer.enter_thread()
+            while not self.stopped:
+                self._take_one()
         except BaseException as error:  # a thread's failure must end the run, not hang it
             with self.condition:
                 self.failure = error
                 self.condition.notify_all()
 
-    def _load(self) -> int:
-        """Read all shards that are there, and some of an earlier piece; returns how many."""
-        paths = sorted(self.folder.glob("shard-*.npz"))
-        for path in paths:
-            if self.stopped:
-                break
-            self.pool.append(path)
-            self._keep(path)
-            self.num_shards += 1
-        old, self.old = self.old[:OLD_AT_ONCE], self.old[OLD_AT_ONCE:]
-        for path in old:
-            if path.exists() and not self.stopped:
-                self.pool.append(path)
-        return len(paths) + len(old)
+    def _take_one(self) -> bool:
+        """One message of the drawer's; False if there was nothing to do."""
+        message = self.source.receive()
+        if isinstance(message, Placed):
+            self._write(message)
+        elif isinstance(message, PackedPlan):
+            shape = self.draws.long if message.head["is_long"] else self.draws.short
+            line, arrived = self.writer.sent(message.line)
+            ready = Ready(message.plan(shape, line), self.num_placed, line, arrived)
+            with self.condition:
+                self.ready.append(ready)
+                self.condition.notify_all()
+        return not isinstance(message, Quiet)
 
-    def _keep(self, path: Path) -> None:
-        """Move a shard that is read; the oldest go where there are too many."""
-        kept = path.rename(self.kept / path.name)
-        self.sizes[kept] = kept.stat().st_size
-        while self.sizes and sum(self.sizes.values()) > self.keep_bytes:
+    def _write(self, placed: Placed) -> None:
+        with self.condition:
+            self.condition.wait_for(lambda: self.stopped or self._is_free(placed.since))
+            if self.stopped:
+                return
+            before = [self.heard.pop(when) for when in list(self.heard) if when < placed.since]
+        path = Path(placed.path)
+        self.writer.write(path, placed.first_byte, placed.start, placed.num_samples, before)
+        self.kept.take(path, is_old=placed.is_old)
+        self.source.ask(READ)
+        self.num_placed += 1
+        self.num_shards += not placed.is_old
+        self.hours = placed.hours
+
+    def _is_free(self, since: int) -> bool:
+        under_way = [one.num_placed for one in self.ready]
+        return all(one >= since for one in (*under_way, *([] if self.in_hand is None else [self.in_hand])))
+
+
+class SampleWriter:
+    """Copies samples into the ring, and plans; on a GPU on a stream of its own, from pinned memory.
+
+    Args:
+        samples: (N,) int16, the ring.
+    """
+
+    def __init__(self, samples: Tensor) -> None:
+        self.samples, self.device = samples, samples.device
+        self.stream: Any = None
+        if self.device.type == "cuda":
+            self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            self.pieces = [torch.empty(PIECE, dtype=torch.int16, pin_memory=True) for _ in range(2)]
+            self.copied: list[Any] = [torch.cuda.Event() for _ in self.pieces]  # type: ignore[no-untyped-call]
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))  # which made the ring
+
+    def enter_thread(self) -> None:
+        """Every thread begins with the first GPU."""
+        if self.device.index is not None:
+            torch.cuda.set_device(self.device)
+
+    def now(self) -> Any:
+        """An event behind all that the caller's stream has to do; None on a CPU."""
+        if self.stream is None:
+            return None
+        event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def write(self, path: Path, first_byte: int, start: int, num_samples: int, before: list[Any]) -> None:
+        """Read (N,) int16 from a file's byte on, and write them from `start` on once the events have come."""
+        rooms = torch.split(self.samples[start : start + num_samples], PIECE)
+        with path.open("rb", buffering=0) as file:
+            file.seek(first_byte)
+            if self.stream is None:
+                for room in rooms:
+                    _read(file, room)
+                return
+            for event in before:
+                self.stream.wait_event(event)
+            with torch.cuda.stream(self.stream):
+                for number, room in enumerate(rooms):
+                    piece, copied = self.pieces[number % 2][: len(room)], self.copied[number % 2]
+                    copied.synchronize()  # what lay in this piece before is out of it
+                    _read(file, piece)
+                    room.copy_(piece, non_blocking=True)
+                    copied.record()
+
+    def sent(self, line: Tensor) -> tuple[Tensor, Any]:
+        """(bytes,) uint8 on its way to the device, and an event behind it; None on a CPU."""
+        if self.stream is None:
+            return line, None
+        with torch.cuda.stream(self.stream):
+            there = (line if line.is_pinned() else line.pin_memory()).to(self.device, non_blocking=True)
+            return there, self.now()
+
+    def lend(self, ready: Ready) -> None:
+        """The caller's stream may read a plan from now on, and its memory is not used again before it has."""
+        if self.stream is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(ready.arrived)
+            ready.line.record_stream(current)
+
+
+def _read(file: Any, into: Tensor) -> None:
+    """Fill a CPU tensor from a raw file; the interpreter's lock is free meanwhile."""
+    left = into.numpy().data.cast("B") if len(into) else memoryview(b"")  # a shard may be text alone
+    while left:
+        num = file.readinto(left)
+        if not num:
+            raise EOFError(f"{file.name}: ends within its samples; delete it")
+        left = left[num:]
+
+
+class Kept:
+    """Shards that were read stay for the next piece on this machine, the newest of them.
+
+    Args:
+        folder: where shards appear; they stay in its folder `kept`.
+        hours: how much of them.
+    """
+
+    def __init__(self, folder: Path, hours: float) -> None:
+        self.folder = folder / KEPT
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.num_bytes = hours * 3_600 * BYTES_PER_S
+        self.sizes = {path: path.stat().st_size for path in sorted(self.folder.glob("shard-*.npz"))}
+        self.unread = set(self.sizes)
+
+    def take(self, path: Path, *, is_old: bool) -> None:
+        """A shard that is read; the oldest go where there are too many, but none that is still to be read."""
+        if is_old:
+            self.unread.discard(path)
+        else:
+            kept = path.rename(self.folder / path.name)
+            self.sizes[kept] = kept.stat().st_size
+        while self.sizes and sum(self.sizes.values()) > self.num_bytes:
             oldest = next(iter(self.sizes))
+            if oldest in self.unread:
+                break
             oldest.unlink()
             del self.sizes[oldest]
-
-    def _load_on(self) -> None:
-        on_gpu = self.pool.device.type == "cuda"
-        stream: Any = torch.cuda.Stream() if on_gpu else None  # type: ignore[no-untyped-call]
-        while not self.stopped:
-            with torch.cuda.stream(stream):
-                found = self._load()
-            if not found:
-                time.sleep(0.3)
-
-    def _draw_on(self) -> None:
-        while not self.stopped:
-            plan = self.one()
-            with self.condition:
-                self.condition.wait_for(lambda: len(self.ready) < PREFETCHED or self.stopped)
-                self.ready.append(plan)
-                self.condition.notify_all()

@@ -1,16 +1,17 @@
 """Sound in device memory as a ring: new shards push out the oldest, and steps are drawn from what is there.
 
-The first sample of a shard is known to the CPU, everything else of it stays there. A shard stops being drawn well
-before its samples are written over, so that steps that are on their way still hear it.
+Only samples lie in the ring, everything else of a shard stays with whoever draws. A shard stops being drawn well
+before its samples are written over, so that steps that are on their way still hear it; and for every shard that is
+placed, `Place.since` says which of those steps must have ended first.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import gt, sub
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ import numpy.typing as npt
 import torch
 
 from audioflamingo.config import ENCODER_FRAMES_PER_WINDOW
-from audioflamingo.train.nano_items import load_items
 from audioflamingo.train.nano_plan import SAMPLES_PER_FRAME, Ints, Picked, Plan, Shape, make_plan
 
 CANDIDATES = 128
@@ -35,7 +35,7 @@ class Draws:
     Attributes:
         short: room of a step of short sounds.
         long: room of a step that begins with a long one.
-        long_share: share of the latter.
+        long_share: share of the latter, see `is_long_step`.
         token_noise: see `make_plan`.
         vocab_size: see `make_plan`.
         placeholder: see `make_plan`.
@@ -59,6 +59,7 @@ class Shard:
         self.num_samples = int(samples[-1])
         self.num_items = len(windows) - 1
         self.sizes = np.diff(np.concatenate([samples, samples[-1:]])[windows]) // SAMPLES_PER_FRAME
+        self.num_frames = int(self.sizes.sum())
         self.num_windows = np.diff(windows)
         self.num_spans = np.diff(arrays["labels_offsets"][windows])
         self.num_tokens = np.diff(arrays["ids_offsets"])
@@ -112,62 +113,129 @@ class Table:
         )
 
 
-class ItemPool:
-    """A ring of shards; one thread appends while another draws.
+@dataclass(frozen=True)
+class Place:
+    """Where a shard lies in the ring.
 
-    Args:
-        device: where samples live.
-        max_samples: length of the ring.
+    Attributes:
+        start: its first sample.
+        since: its samples may be written when the steps that were drawn while fewer than `since` shards had been
+            placed, in all, have heard theirs. Later ones hear nothing that lies there.
     """
 
-    def __init__(self, device: torch.device, max_samples: int) -> None:
-        self.device = device
-        self.samples = torch.zeros(max_samples, dtype=torch.int16, device=device)
+    start: int
+    since: int
+
+
+class Ring:
+    """Who lies where, without the samples; steps are drawn from it.
+
+    Args:
+        num_samples: length of the ring.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        self.num_samples = num_samples
         self.shards: deque[Shard] = deque()
+        self.num_placed = 0
+        self.num_frames = 0
         self.write_at = 0
-        self.table = Table(())
+        self.gone: list[tuple[int, int, int]] = []  # first sample, end, and how many were placed when it was forgotten
+        self._table: Table | None = Table(())
 
     @property
     def hours(self) -> float:
         """How much sound can be drawn."""
-        return float(self.table.frames.sum()) / 50 / 3_600
+        return self.num_frames / 50 / 3_600
 
-    def append(self, path: Path) -> None:
-        """Add a shard's file."""
-        self.append_arrays(load_items(path))
+    @property
+    def table(self) -> Table:
+        """All that can be drawn now; made when it is wanted, for shards come more than one at a time."""
+        if self._table is None:
+            self._table = Table(self.shards)
+        return self._table
 
-    def append_arrays(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        """Add a shard's arrays."""
-        samples = torch.from_numpy(arrays.pop("samples"))
-        num = len(samples)
-        assert num * (GUARD_SHARDS + 1) < len(self.samples), "the pool has no room for three shards"
-        start = self._place(num)
-        self.samples[start : start + num].copy_(samples, non_blocking=True)
+    def place(self, arrays: dict[str, npt.NDArray[Any]]) -> Place:
+        """Add a shard's arrays; `samples` need not be among them.
+
+        Raises:
+            ValueError: it is too large for the ring.
+        """
+        num = int(arrays["samples_offsets"][-1])
+        if num * (GUARD_SHARDS + 1) >= self.num_samples:
+            raise ValueError("the pool has no room for three shards; make it larger: --pool-hours")
+        self.num_placed += 1
+        start = self._make_room(num)
         self.write_at = start + num
         self.shards.append(Shard(arrays, start))
-        self.table = Table(self.shards)  # a whole new one: who draws from the old one goes on with that
+        self.num_frames += self.shards[-1].num_frames
+        self._table = None
+        return Place(start, self._since(start, self.write_at))
 
-    def _place(self, num: int) -> int:
+    def _make_room(self, num: int) -> int:
         """Where the next shard begins; forgets those that lie there and a little beyond."""
         start = self.write_at
-        if start + num > len(self.samples):  # the end of the ring stays empty; what lay there is the oldest
+        if start + num > self.num_samples:  # the end of the ring stays empty; what lay there is the oldest
             while self.shards and self.shards[0].start >= start:
-                self.shards.popleft()
+                self._forget()
             start = 0
         guarded = num * (GUARD_SHARDS + 1)
-        while self.shards and (self.shards[0].start - start) % len(self.samples) < guarded:
-            self.shards.popleft()
+        while self.shards and (self.shards[0].start - start) % self.num_samples < guarded:
+            self._forget()
         return start
 
-    def draw(self, rng: np.random.Generator, draws: Draws) -> Plan:
-        """A step: of short sounds, or now and then one that begins with a long one and is filled with short ones."""
+    def _forget(self) -> None:
+        shard = self.shards.popleft()
+        self.num_frames -= shard.num_frames
+        self.gone.append((shard.start, shard.start + shard.num_samples, self.num_placed))
+
+    def _since(self, start: int, end: int) -> int:
+        """See `Place`; what has been waited for once needs no thought again."""
+        since = max((when for first, last, when in self.gone if first < end and start < last), default=0)
+        self.gone = [one for one in self.gone if one[2] > since]
+        return since
+
+    def draw(self, rng: np.random.Generator, draws: Draws, *, is_long: bool = False) -> Plan:
+        """A step: of short sounds, or one that begins with a long one, where there is one, and is filled with short."""
         table = self.table
-        is_long = len(table.long) > 0 and rng.random() < draws.long_share
+        is_long = is_long and len(table.long) > 0
         shape = draws.long if is_long else draws.short
         return make_plan(
             _fill(table, rng, shape, is_long), shape, rng, vocab_size=draws.vocab_size,
             placeholder=draws.placeholder, token_noise=draws.token_noise,
         )  # fmt: skip
+
+
+class ItemPool(Ring):
+    """A ring with its samples, for one who writes and draws in turn.
+
+    Args:
+        device: where samples live.
+        num_samples: length of the ring.
+    """
+
+    def __init__(self, device: torch.device, num_samples: int) -> None:
+        super().__init__(num_samples)
+        self.device = device
+        self.samples = torch.zeros(num_samples, dtype=torch.int16, device=device)
+
+    def append_arrays(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        """Add a shard's arrays."""
+        samples = torch.from_numpy(arrays.pop("samples"))
+        start = self.place(arrays).start
+        self.samples[start : start + len(samples)].copy_(samples)
+
+
+def is_long_step(number: int, share: float) -> bool:
+    """Whether a step begins with a long sound: evenly spaced, and the same in all data-parallel processes.
+
+    They wait for the slowest of them before every step, so long steps must come together.
+
+    Args:
+        number: of the step in the whole run.
+        share: of long steps.
+    """
+    return math.floor((number + 1) * share) > math.floor(number * share)
 
 
 def _fill(table: Table, rng: np.random.Generator, shape: Shape, begins_long: bool) -> list[Picked]:

@@ -1,7 +1,7 @@
 """Items, shards, and the ring from which steps are drawn."""
 
-import time
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from audioflamingo.audio import num_audio_tokens
 from audioflamingo.model.weights import resolve
 from audioflamingo.prompt import build, load_template
 from audioflamingo.tokenizer import Tokenizer
-from audioflamingo.train.nano_feed import BYTES_PER_S, NanoFeed
 from audioflamingo.train.nano_items import (
     CTC_ALPHABET,
     Ask,
@@ -28,7 +27,7 @@ from audioflamingo.train.nano_items import (
 )
 from audioflamingo.train.nano_labels import FRAME_INDEX
 from audioflamingo.train.nano_plan import Shape
-from audioflamingo.train.nano_pool import Draws, ItemPool
+from audioflamingo.train.nano_pool import Draws, ItemPool, is_long_step
 from audioflamingo.types import Audio, Message
 
 SHORT = Shape(2_000, 1_600, 40, 80, 400, 400, longest_tokens=800)
@@ -84,10 +83,23 @@ def test_steps_fit_and_are_drawn_by_weight(tmp_path):
 
 def test_long_sounds_come_in_steps_of_their_own(tmp_path):
     pool = ItemPool(torch.device("cpu"), 3_600 * 16_000)
-    pool.append_arrays(shard(tmp_path / "a.npz", 5, (1.0, 2.0, 100.0)))
     rng = np.random.default_rng(0)
-    shapes = [pool.draw(rng, DRAWS).shape for _ in range(40)]
-    assert 8 < shapes.count(LONG) < 32
+    pool.append_arrays(shard(tmp_path / "a.npz", 5, (1.0, 2.0)))
+    assert pool.draw(rng, DRAWS, is_long=True).shape == SHORT  # there is no long one yet
+    pool.append_arrays(shard(tmp_path / "b.npz", 5, (1.0, 2.0, 100.0)))
+    long = [pool.draw(rng, DRAWS, is_long=True) for _ in range(10)]
+    short = [pool.draw(rng, DRAWS) for _ in range(10)]
+    assert all(plan.shape == LONG and plan.window_samples[:4].tolist() == [480_000] * 3 + [160_000] for plan in long)
+    assert all(plan.shape == SHORT and plan.window_samples.max() < 40 * 16_000 for plan in short)
+
+
+def test_long_steps_are_spaced_evenly():
+    """A function of the step's number alone: the same in all data-parallel processes, and after a resumption."""
+    for share in (0.0, 0.1, 0.25, 1 / 3, 0.5, 1.0):
+        places = [number for number in range(3_000) if is_long_step(number, share)]
+        assert len(places) == pytest.approx(3_000 * share, abs=1)
+        assert all(b - a in (int(1 / share), int(1 / share) + 1) for a, b in pairwise(places))
+    assert [number for number in range(12) if is_long_step(number, 0.25)] == [3, 7, 11]
 
 
 def test_the_ring_forgets_the_oldest_and_never_mixes(tmp_path):
@@ -110,7 +122,7 @@ def test_the_ring_forgets_the_oldest_and_never_mixes(tmp_path):
 
 def test_a_pool_that_is_too_small_says_so(tmp_path):
     pool = ItemPool(torch.device("cpu"), 5 * 16_000)
-    with pytest.raises(AssertionError, match="no room"):
+    with pytest.raises(ValueError, match="no room"):
         pool.append_arrays(shard(tmp_path / "a.npz", 1, (2.0,)))
 
 
@@ -191,46 +203,3 @@ def test_a_clip_is_cut_to_windows_with_its_labels():
 def test_ctc_labels_spell_the_transcript():
     assert "".join(CTC_ALPHABET[i - 1] for i in ctc_labels("it's late")) == "it's late"
     assert len(ctc_labels(None)) == 0
-
-
-def test_shards_that_are_read_stay_for_the_next_piece(tmp_path):
-    """Up to so many hours, the oldest go first; a later feed reads them, after what is new."""
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    for number in range(4):
-        save_items([item(number, 2.0)], folder / f"shard-{number:06d}.npz")
-    size = (folder / "shard-000000.npz").stat().st_size
-    pool = ItemPool(torch.device("cpu"), 3_600 * 16_000)
-    feed = NanoFeed(pool, folder, DRAWS, (0,), keep_hours=2.5 * size / BYTES_PER_S / 3_600)
-    feed.fill(7.9 / 3_600)
-    assert not list(folder.glob("shard-*.npz"))
-    assert sorted(path.name for path in feed.kept.iterdir()) == ["shard-000002.npz", "shard-000003.npz"]
-    again = NanoFeed(ItemPool(torch.device("cpu"), 3_600 * 16_000), folder, DRAWS, (0,), keep_hours=1.0)
-    again.fill(3.9 / 3_600)
-    assert len(list(again.kept.iterdir())) == 2
-    assert again.one().seconds > 0
-
-
-def test_a_feed_does_not_wait_for_the_dead(tmp_path):
-    feed = NanoFeed(ItemPool(torch.device("cpu"), 3_600 * 16_000), tmp_path / "shards", DRAWS, (0,))
-    with pytest.raises(RuntimeError, match="all rendering processes ended"):
-        feed.fill(1.0, lambda: False)
-
-
-def test_a_failing_thread_ends_the_run(tmp_path):
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    save_items([item(1, 2.0)], folder / "shard-000000.npz")
-    feed = NanoFeed(ItemPool(torch.device("cpu"), 3_600 * 16_000), folder, DRAWS, (0,))
-    feed.fill(1.0 / 3_600)
-    (folder / "shard-000001.npz").write_bytes(b"not a shard")
-    feed.start()
-    with pytest.raises(RuntimeError, match="a feeding thread failed"):
-        _draw_on(feed)
-    feed.stop()
-
-
-def _draw_on(feed):
-    for _ in range(1_000):
-        feed.next()
-        time.sleep(0.01)

@@ -187,7 +187,7 @@ def engines():
 def test_the_command_in_two_processes_and_on_from_its_state_in_one(engines, tmp_path, monkeypatch):
     places = ["--work", tmp_path / "work", "--out", tmp_path / "out"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    words = [sys.executable, *launcher, "audioflamingo.train.nano", *OPTIONS, *places, "--steps", 3]
+    words = [sys.executable, *launcher, "audioflamingo.train.nano", *OPTIONS, *places, "--draw-apart", "--steps", 3]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     ended = subprocess.run([str(word) for word in words], env=environment, timeout=120, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
