@@ -1,9 +1,11 @@
 """Products of rows with a full-size matrix on a CPU: our kernels for stored weights beside torch's own.
 
-The matrix is that of the gate, 18,944 x 3,584, in several copies, so that each product reads it from memory. Times are
+The matrix is that of the gate, 18,944 x 3,584, or with --down the one behind it, 3,584 x 18,944, in several copies, so
+that each product reads it from memory; ours lie in it as they do in a loaded model. "avx2" is our way for processors
+without AVX-512. Times are
 the processor's own (all threads together), the least of several, so that other programs count little; the rate is bytes
 of the stored weight over that time, for one thread, beside that of a plain sum.
-Prints a table and one last JSON line.   python benchmarks/cpu_products.py [--threads N] [--out FILE]
+Prints a table and one last JSON line.   python benchmarks/cpu_products.py [--threads N] [--down] [--out FILE]
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audioflamingo.model.quantize import Scheme, native
 from audioflamingo.model.quantize.linear import QuantizedLinear
 from audioflamingo.model.quantize.schemes import GROUP, INT4_ZERO
 
-NUM_OUTPUTS, NUM_INPUTS = 18_944, 3_584
+WIDE, NARROW = 18_944, 3_584
 NUM_COPIES = 4
 NUM_TIMED = 12
 NUM_ROWS = (1, 4, 64)
@@ -61,9 +64,16 @@ def torch_int4(layer: QuantizedLinear) -> Work:
     return lambda x: torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), packed, GROUP, scale_and_zero).float()
 
 
+def loaded(scheme: Scheme, weight: Tensor) -> QuantizedLinear:
+    """As in a loaded model: on huge pages, where the system has some."""
+    (layer,) = QuantizedLinear.neighbours(scheme, [len(weight)], weight.shape[1], weight.device)
+    layer.write_rows(0, weight)
+    return layer
+
+
 def ways(weight: Tensor) -> dict[str, tuple[int, Work]]:
     """Names to bytes of the weight and the product."""
-    int8, int4 = QuantizedLinear.of("int8", weight), QuantizedLinear.of("int4", weight)
+    int8, int4 = loaded("int8", weight), loaded("int4", weight)
     short = weight.bfloat16()
     int8_bytes, int4_bytes = int8.codes.nbytes, int4.codes.nbytes + int4.scale.nbytes
     return {
@@ -71,18 +81,20 @@ def ways(weight: Tensor) -> dict[str, tuple[int, Work]]:
         "bf16, torch": (short.nbytes, lambda x: functional.linear(x.bfloat16(), short).float()),
         "int8, torch": (int8_bytes, torch_int8(int8)),
         "int8, ours": (int8_bytes, int8),
+        "int8, avx2": (int8_bytes, lambda x: native.product(int8, x, "avx2")),
         "int4, torch": (int4_bytes, torch_int4(int4)),
         "int4, ours": (int4_bytes, int4),
+        "int4, avx2": (int4_bytes, lambda x: native.product(int4, x, "avx2")),
     }
 
 
-def measure() -> list[dict[str, Any]]:
+def measure(num_outputs: int, num_inputs: int) -> list[dict[str, Any]]:
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn((NUM_OUTPUTS, NUM_INPUTS), generator=generator) * 0.02
+    weight = torch.randn((num_outputs, num_inputs), generator=generator) * 0.02
     copies = [ways(weight.clone()) for _ in range(NUM_COPIES)]
     rows = []
     for num_rows in NUM_ROWS:
-        x = torch.randn((num_rows, NUM_INPUTS), generator=generator)
+        x = torch.randn((num_rows, num_inputs), generator=generator)
         expected = functional.linear(x, weight)
         for name, (num_bytes, work) in copies[0].items():
             error = float((work(x) - expected).norm() / expected.norm())
@@ -111,7 +123,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--down", action="store_true")
     options = parser.parse_args()
+    shape = (NARROW, WIDE) if options.down else (WIDE, NARROW)
     torch.set_num_threads(options.threads)
     block = torch.ones(READ_VALUES)
     rate = round(4 * READ_VALUES / own_s(block.sum) / 1e9, 1)
@@ -121,10 +135,11 @@ def main() -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "torch": torch.__version__,
         "threads": options.threads,
+        "shape": shape,
         "sum_gb_s": rate,
         "load": round(os.getloadavg()[0], 1),
     }
-    line = json.dumps({"card": card, "rows": measure()})
+    line = json.dumps({"card": card, "rows": measure(*shape)})
     if options.out:
         options.out.write_text(line + "\n")
     print(line)

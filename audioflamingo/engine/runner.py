@@ -29,6 +29,7 @@ from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lean import LeanDecoder
 from audioflamingo.model.lora import SwitchedAdapter
 from audioflamingo.model.placing import sent
+from audioflamingo.model.quantize.lean import QuantizedLean
 from audioflamingo.model.threads import threads_for
 
 
@@ -56,7 +57,7 @@ class Runner:
             most_bytes=limits.embedding_bytes,
             is_aside=limits.encodes_aside,
         )
-        self._lean = LeanDecoder.of(model.decoder)
+        self._lean = LeanDecoder.of(model.decoder) or QuantizedLean.of(model.decoder)
         self._graphs = graph_writer(model, self.cache)
         self._prefill = GraphPrefill(model, self.cache) if model.device.type == "cuda" else None
         self._fingerprint = _fingerprint(model)
@@ -238,7 +239,9 @@ def decode_step(model: Flamingo, cache: PagedCache, batch: DecodeBatch) -> Tenso
     return model.logits(model.hidden_states(embeddings, batch.positions, context))
 
 
-def decode_in_place(model: Flamingo, lean: LeanDecoder | None, cache: PagedCache, sequences: Rows[Sequence]) -> Tensor:
+def decode_in_place(
+    model: Flamingo, lean: LeanDecoder | QuantizedLean | None, cache: PagedCache, sequences: Rows[Sequence]
+) -> Tensor:
     """The same on a CPU, whose cache is read where it lies.
 
     Args:

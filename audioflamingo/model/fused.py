@@ -25,13 +25,11 @@ from audioflamingo.model.kernels import (
     tables_at,
 )
 from audioflamingo.model.kernels.availability import runs_triton
-from audioflamingo.model.kernels.joint import spanning
 
 if TYPE_CHECKING:
     from audioflamingo.model.attention import Packing
     from audioflamingo.model.decoder import AttentionContext, Decoder, DecoderAttention, DecoderLayer, SwiGLU
     from audioflamingo.model.encoder import Encoder, EncoderAttention, EncoderLayer
-    from audioflamingo.model.quantize.linear import QuantizedLinear
 
 JOINT_NAMES = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 FEED_ROWS = 8192  # whose gates and ups are in memory at once: 0.9 GB of the full size
@@ -100,23 +98,10 @@ def _joint_product(module: DecoderAttention | SwiGLU) -> Product | None:
     if module.joint is not None:
         weight, bias = module.joint
         return lambda x: functional.linear(x, weight, bias)
-    children = dict(module.named_children())
-    return _joined([children[name] for name in JOINT_NAMES if name in children])
-
-
-def _joined(layers: list[nn.Module]) -> QuantizedLinear | None:
-    """Quantised layers as one, a view of their memory."""
     from audioflamingo.model.quantize.linear import QuantizedLinear
 
-    quantized = [layer for layer in layers if type(layer) is QuantizedLinear]
-    if len(quantized) != len(layers) or len({layer.scheme for layer in quantized}) != 1:
-        return None
-    codes, scale = (spanning([getattr(layer, name) for layer in quantized]) for name in ("codes", "scale"))
-    biases = [layer.bias for layer in quantized if layer.bias is not None]
-    bias = spanning(biases) if len(biases) == len(layers) else None
-    if codes is None or scale is None or (biases and bias is None):
-        return None
-    return QuantizedLinear(quantized[0].scheme, codes, scale, bias)
+    children = dict(module.named_children())
+    return QuantizedLinear.joined([children[name] for name in JOINT_NAMES if name in children])
 
 
 def run_decoder(

@@ -50,6 +50,34 @@ def _turned(matrix: Tensor, is_copied: bool) -> Tensor:
     return turned.contiguous() if is_copied else turned
 
 
+class StepTables:
+    """Cosines and signed sines of rotary positions, kept in fp32 from one decode step to the next."""
+
+    def __init__(self, head_dim: int, theta: float) -> None:
+        self._head_dim, self._theta = head_dim, theta
+        self._cos, self._sin = self._up_to(1024)
+
+    def at(self, positions: list[int]) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines (B, 1, Dh) of the positions."""
+        last = max(positions)
+        if last >= len(self._cos):
+            self._cos, self._sin = self._up_to(2 * last)
+        if len(positions) == 1:
+            return self._cos.narrow(0, last, 1), self._sin.narrow(0, last, 1)
+        index = torch.tensor(positions)
+        return self._cos.index_select(0, index), self._sin.index_select(0, index)
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """As `decoder.rotate`, the sign of the swapped first half being in the sines."""
+        swapped = torch.roll(x, self._head_dim // 2, -1)
+        return torch.addcmul(x * cos, swapped, sin)
+
+    def _up_to(self, num_positions: int) -> tuple[Tensor, Tensor]:
+        cos, sin = rotary_tables(torch.arange(num_positions), self._head_dim, self._theta, torch.float32)
+        first, second = sin.chunk(2, dim=-1)
+        return cos, torch.cat([-first, second], dim=-1)
+
+
 class LeanDecoder:
     """Runs decode steps with the weights of a decoder, which it shares."""
 
@@ -59,7 +87,7 @@ class LeanDecoder:
         self._num_rotated = config.num_heads + config.num_kv_heads
         self._num_heads, self._head_dim = config.num_heads, config.head_dim
         self._head = head
-        self._cos, self._sin = self._tables(1024)
+        self._tables = StepTables(config.head_dim, config.rope_theta)
 
     @classmethod
     def of(cls, decoder: Decoder, *, is_copied: bool = True) -> LeanDecoder | None:
@@ -85,39 +113,17 @@ class LeanDecoder:
     def logits(self, tokens: Tensor, positions: list[int], context: AttentionContext) -> Tensor:
         """(B, V) logits of the tokens that follow (B,) tokens, one a sequence, at the given positions."""
         x = functional.embedding(tokens, self._decoder.embed_tokens.weight)
-        cos, sin = self._rotary(positions)
+        cos, sin = self._tables.at(positions)
         for index, layer in enumerate(self._layers):
             joint = _normed_product(x, layer.input_norm, layer.qkv, layer.qkv_bias)
             heads = joint.view(x.shape[0], -1, self._head_dim)
-            rotated = self._rotate(heads[:, : self._num_rotated], cos, sin)
+            rotated = self._tables.rotate(heads[:, : self._num_rotated], cos, sin)
             query, key = rotated[:, : self._num_heads], rotated[:, self._num_heads :]
             attended = context.attend(index, query, key, heads[:, self._num_rotated :])
             x = torch.addmm(x, attended.view(x.shape[0], -1), layer.out)
             gate, up = _normed_product(x, layer.post_norm, layer.gate_up, None).chunk(2, dim=-1)
             x = torch.addmm(x, functional.silu(gate).mul_(up), layer.down)
         return _normed_product(x, self._decoder.norm, self._head, None)
-
-    def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """As `decoder.rotate`, the sign of the swapped first half being in the sines."""
-        swapped = torch.roll(x, self._head_dim // 2, -1)
-        return torch.addcmul(x * cos, swapped, sin)
-
-    def _rotary(self, positions: list[int]) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines (B, 1, Dh) of the positions."""
-        last = max(positions)
-        if last >= len(self._cos):
-            self._cos, self._sin = self._tables(2 * last)
-        if len(positions) == 1:
-            return self._cos.narrow(0, last, 1), self._sin.narrow(0, last, 1)
-        index = torch.tensor(positions)
-        return self._cos.index_select(0, index), self._sin.index_select(0, index)
-
-    def _tables(self, num_positions: int) -> tuple[Tensor, Tensor]:
-        config = self._decoder.config
-        dtype = self._decoder.embed_tokens.weight.dtype
-        cos, sin = rotary_tables(torch.arange(num_positions), config.head_dim, config.rope_theta, dtype)
-        first, second = sin.chunk(2, dim=-1)
-        return cos, torch.cat([-first, second], dim=-1)
 
 
 def _normed_product(x: Tensor, norm: RMSNorm, matrix: Tensor, bias: Tensor | None) -> Tensor:

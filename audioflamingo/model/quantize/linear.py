@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audioflamingo.model.kernels.joint import spanning
 from audioflamingo.model.quantize import native
 from audioflamingo.model.quantize.products import multiply
 from audioflamingo.model.quantize.schemes import (
@@ -86,6 +87,19 @@ class QuantizedLinear(nn.Module):
             rows, end = slice(end, end + size), end + size
             layers.append(cls(scheme, codes[rows], scale[rows], None if bias is None else bias[rows]))
         return layers
+
+    @classmethod
+    def joined(cls, layers: Sequence[nn.Module]) -> QuantizedLinear | None:
+        """Layers of `neighbours` as one, a view of their memory; None where they are none."""
+        quantized = [layer for layer in layers if type(layer) is QuantizedLinear]
+        if len(quantized) != len(layers) or len({layer.scheme for layer in quantized}) != 1:
+            return None
+        codes, scale = (spanning([getattr(layer, name) for layer in quantized]) for name in ("codes", "scale"))
+        biases = [layer.bias for layer in quantized if layer.bias is not None]
+        bias = spanning(biases) if len(biases) == len(layers) else None
+        if codes is None or scale is None or (biases and bias is None):
+            return None
+        return cls(quantized[0].scheme, codes, scale, bias)
 
     @classmethod
     def of(cls, scheme: Scheme, weight: Tensor, bias: Tensor | None = None) -> QuantizedLinear:

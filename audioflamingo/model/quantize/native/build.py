@@ -1,4 +1,4 @@
-"""Compiling linear.c once for a machine, with the system's compiler, into the user's cache.
+"""Compiling the kernels once for a machine, with the system's compiler, into the user's cache.
 
 It shares the OpenMP runtime that torch has loaded: the kernels' threads are torch's own, so that none compete.
 """
@@ -13,12 +13,15 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("linear.c")
+FOLDER = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-mavx2", "-mfma", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+FLAGS = ("-O3", "-mavx2", "-mfma", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 NEEDED = {"avx2", "fma"}
+AVX512 = {"avx512f": "-mavx512f", "avx512bw": "-mavx512bw", "avx512vl": "-mavx512vl", "avx512_vnni": "-mavx512vnni"}
+"""What linear_avx512.c needs, as Linux and as compilers call it."""
 TIMEOUT_S = 60
 _RUNTIMES = ("libgomp", "libiomp5", "libomp")
 
@@ -36,34 +39,44 @@ def compile_kernels() -> Path | Unbuilt:
         return Unbuilt("they are for Linux on x86-64")
     if NEEDED - _processor_flags():
         return Unbuilt("this processor has no AVX2")
-    if not SOURCE.exists():
-        return Unbuilt(f"{SOURCE} is missing; reinstall the package")
+    sources = {"linear.c": (), "linear_avx2.c": ()} | (
+        {"linear_avx512.c": tuple(AVX512.values())} if has_avx512() else {}
+    )
+    texts = [FOLDER / "linear.h", FOLDER / "tiles.h", *(FOLDER / name for name in sources)]
+    missing = next((path for path in texts if not path.exists()), None)
+    if missing is not None:
+        return Unbuilt(f"{missing} is missing; reinstall the package")
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         return Unbuilt("no C compiler was found; install gcc")
     flags = FLAGS + (("-fopenmp",) if _share_openmp() else ())
-    words = (SOURCE.read_text(), compiler, *flags)
+    words = (*(path.read_text() for path in texts), sources, compiler, *flags)
     path = _cache_folder() / f"linear-{hashlib.sha256(repr(words).encode()).hexdigest()[:16]}.so"
-    return path if path.exists() else _compile(compiler, flags, path)
+    return path if path.exists() else _compile(compiler, flags, sources, path)
 
 
-def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> Path | Unbuilt:
+def has_avx512() -> bool:
+    """Whether this processor runs linear_avx512.c, and it is compiled."""
+    return not AVX512.keys() - _processor_flags()
+
+
+def _compile(compiler: str, flags: tuple[str, ...], sources: dict[str, tuple[str, ...]], path: Path) -> Path | Unbuilt:
     partial = path.with_suffix(f".{os.getpid()}.partial")
+    objects = {name: partial.with_name(f"{partial.name}-{name}.o") for name in sources}
+    compiling = [
+        [compiler, *flags, *own, "-c", str(FOLDER / name), "-o", str(objects[name])] for name, own in sources.items()
+    ]
     # Linked by hand: the driver would add an OpenMP runtime of the system's beside torch's.
-    without_link = [flag for flag in flags if flag != "-shared"]
-    parts = partial.with_suffix(".o")
+    linking = [compiler, "-shared", *map(str, objects.values()), "-o", str(partial), "-lm"]
     try:
-        for words in (
-            [compiler, *without_link, "-c", str(SOURCE), "-o", str(parts)],
-            [compiler, "-shared", str(parts), "-o", str(partial), "-lm"],
-        ):
+        for words in (*compiling, linking):
             subprocess.run(words, check=True, capture_output=True, timeout=TIMEOUT_S)
         partial.replace(path)
     except (OSError, subprocess.SubprocessError) as error:
         return Unbuilt(f"{compiler} failed: {_first_line(error)}")
     finally:
-        parts.unlink(missing_ok=True)
-        partial.unlink(missing_ok=True)
+        for file in (*objects.values(), partial):
+            file.unlink(missing_ok=True)
     return path
 
 
@@ -72,6 +85,7 @@ def _first_line(error: Exception) -> str:
     return next((line for line in text.splitlines() if line.strip()), type(error).__name__)[:200]
 
 
+@cache
 def _processor_flags() -> set[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,49 +1,19 @@
-// Products of float32 rows with quantised matrices, and quantising to int4, for x86-64 with AVX2 and FMA.
+// What products of float32 rows with quantised matrices need besides the products, and quantising to int4, for x86-64
+// with AVX2 and FMA. The products are in `tiles.h`.
 //
 // A decode step reads every weight once, so these kernels have to unpack and multiply as fast as memory delivers. Rows
-// of x are brought to int16 with a scale for every 128 inputs (an error near 1e-5) and multiplied by pmaddwd, which
-// takes two products a lane where a float multiply takes one. The codes and scales are those of `schemes.py`.
+// of x are brought to int16 with a scale for every 128 inputs (an error near 1e-5): an instruction multiplies twice as
+// many of these as of floats. The codes and scales are those of `schemes.py`.
 
 #include <float.h>
-#include <immintrin.h>
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/mman.h>
 
-#define GROUP 128
-#define VECTORS 8     // of 16 int16 in a group
-#define BLOCK_ROWS 4  // of x that share one unpacking
-#define TASK_OUTPUTS 32
-#define AHEAD_INT4 2048  // bytes from what is multiplied to what is fetched; found by measuring
-#define AHEAD_INT8 1024
+#include "linear.h"
 
-// A group of a row of x. Lanes of `init` start the sums, so that no product has to subtract the zero of int4.
-typedef struct {
-    int16_t values[GROUP];
-    int32_t init[8];
-} __attribute__((aligned(32))) Group;
-
-typedef struct {
-    const uint8_t *codes;
-    const void *scale;
-    const float *bias;
-    float *out;
-    int64_t num_rows, num_inputs, num_outputs;
-} Product;
-
-static float sum8(__m256 v) {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-
-// Any address may be fetched, even one past the end of the codes.
-static inline void fetch(const uint8_t *codes) { _mm_prefetch((const char *)codes, _MM_HINT_T0); }
-
-static inline __m256i madd(__m256i sum, __m256i weights, const int16_t *x) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(weights, _mm256_load_si256((const __m256i *)x)));
-}
+#define LEAST_OUTPUTS 32  // of a task
+#define MOST_OUTPUTS 128
+#define TASKS 16  // of a thread, so that none waits long for another
 
 // The largest magnitude of a group, or NaN if any value is not finite.
 static float magnitude(const float *x) {
@@ -66,12 +36,10 @@ static __m256i rounded16(const float *x, __m256 inverse) {
     return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
 }
 
-// int4 codes come out of a 16-bit word in fours, so x is laid out in fours as well: inputs 0, 4, 8 .. first.
 static void deal_in_fours(int16_t *values) {
-    int16_t dealt[GROUP] __attribute__((aligned(32)));
-    for (int half = 0; half < GROUP; half += 64)
-        for (int i = 0; i < 16; i++)
-            for (int j = 0; j < 4; j++) dealt[half + 16 * j + i] = values[half + 4 * i + j];
+    int16_t dealt[GROUP] __attribute__((aligned(64)));
+    for (int i = 0; i < GROUP / 4; i++)
+        for (int j = 0; j < 4; j++) dealt[GROUP / 4 * j + i] = values[4 * i + j];
     memcpy(values, dealt, sizeof dealt);
 }
 
@@ -92,117 +60,58 @@ static float prepare_group(const float *x, int count, Group *group, int is_int4)
     }
     if (is_int4) deal_in_fours(group->values);
     _mm256_store_si256((__m256i *)group->init, start);
+    _mm256_store_si256((__m256i *)(group->init + 8), _mm256_setzero_si256());
     return scale;
 }
 
-// Rows (num_rows, num_inputs) of x to groups (num_rows, G) and their scales.
-void af_prepare(const float *x, int64_t num_rows, int64_t num_inputs, int is_int4, Group *groups, float *scales,
-                int num_threads) {
+static float root_mean_square(const float *x, int64_t count, float eps) {
+    __m256 squares = _mm256_setzero_ps();
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        __m256 value = _mm256_loadu_ps(x + i);
+        squares = _mm256_fmadd_ps(value, value, squares);
+    }
+    float sum = sum8(squares);
+    for (; i < count; i++) sum += x[i] * x[i];
+    return sqrtf(sum / count + eps);
+}
+
+// Rows (num_rows, num_inputs) of x to groups (num_rows, G) and their scales. norm: the weights (num_inputs) of a
+// root-mean-square norm that the rows go through first, or null.
+void af_prepare(const float *x, int64_t num_rows, int64_t num_inputs, const float *norm, float eps, int is_int4,
+                Group *groups, float *scales, int num_threads) {
     int64_t num_groups = (num_inputs + GROUP - 1) / GROUP;
     if (num_rows < num_threads) num_threads = num_rows;
-#pragma omp parallel for num_threads(num_threads)
-    for (int64_t row = 0; row < num_rows; row++)
+#pragma omp parallel for num_threads(num_threads) if (num_threads > 1)
+    for (int64_t row = 0; row < num_rows; row++) {
+        float inverse = norm ? 1 / root_mean_square(x + row * num_inputs, num_inputs, eps) : 1;
         for (int64_t g = 0; g < num_groups; g++) {
-            int64_t rest = num_inputs - g * GROUP, at = row * num_groups + g;
             const float *from = x + row * num_inputs + g * GROUP;
-            scales[at] = prepare_group(from, rest < GROUP ? (int)rest : GROUP, groups + at, is_int4);
-        }
-}
-
-static inline void unpack_int4(const uint8_t *codes, __m256i *w) {
-    const __m256i low = _mm256_set1_epi16(15);
-    for (int half = 0; half < 2; half++) {
-        __m256i words = _mm256_loadu_si256((const __m256i *)(codes + 32 * half));
-        w[4 * half] = _mm256_and_si256(words, low);
-        w[4 * half + 1] = _mm256_and_si256(_mm256_srli_epi16(words, 4), low);
-        w[4 * half + 2] = _mm256_and_si256(_mm256_srli_epi16(words, 8), low);
-        w[4 * half + 3] = _mm256_srli_epi16(words, 12);
-    }
-}
-
-static inline void unpack_int8(const uint8_t *codes, __m256i *w) {
-    for (int i = 0; i < VECTORS; i++)
-        w[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(codes + 16 * i)));
-}
-
-static inline __m256 group_sum(const __m256i *w, const Group *x) {
-    __m256i sum = _mm256_load_si256((const __m256i *)x->init);
-    for (int i = 0; i < VECTORS; i++) sum = madd(sum, w[i], x->values + 16 * i);
-    return _mm256_cvtepi32_ps(sum);
-}
-
-static inline float bf16(uint16_t bits) {
-    uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, 4);
-    return value;
-}
-
-static inline __attribute__((always_inline)) void one_output(
-    const Product *p, int64_t output, const Group *x, const float *x_scale, int num, int64_t first, int is_int4) {
-    int64_t num_groups = (p->num_inputs + GROUP - 1) / GROUP;
-    int64_t row_bytes = is_int4 ? p->num_inputs / 2 : p->num_inputs;
-    const uint8_t *codes = p->codes + output * row_bytes;
-    const uint16_t *scale4 = (const uint16_t *)p->scale + output * num_groups;
-    __m256 acc[BLOCK_ROWS];
-    uint8_t tail[GROUP];
-    for (int m = 0; m < num; m++) acc[m] = _mm256_setzero_ps();
-    for (int64_t g = 0; g < num_groups; g++) {
-        __m256i w[VECTORS];
-        if (is_int4) {
-            fetch(codes + g * (GROUP / 2) + AHEAD_INT4);
-            unpack_int4(codes + g * (GROUP / 2), w);
-        } else {
-            const uint8_t *from = codes + g * GROUP;
-            fetch(from + AHEAD_INT8);
-            fetch(from + AHEAD_INT8 + 64);
-            int64_t rest = row_bytes - g * GROUP;
-            if (rest < GROUP) {  // the last group of a row must not read into the next one, or past the end
-                memset(tail, 0, GROUP);
-                memcpy(tail, from, rest);
-                from = tail;
+            int count = num_inputs - g * GROUP < GROUP ? (int)(num_inputs - g * GROUP) : GROUP;
+            float normed[GROUP];
+            if (norm) {
+                for (int i = 0; i < count; i++) normed[i] = from[i] * inverse * norm[g * GROUP + i];
+                from = normed;
             }
-            unpack_int8(from, w);
-        }
-        float weight_scale = is_int4 ? bf16(scale4[g]) : 1;
-        for (int m = 0; m < num; m++) {
-            __m256 factor = _mm256_set1_ps(weight_scale * x_scale[m * num_groups + g]);
-            acc[m] = _mm256_fmadd_ps(group_sum(w, x + m * num_groups + g), factor, acc[m]);
+            scales[row * num_groups + g] = prepare_group(from, count, groups + row * num_groups + g, is_int4);
         }
     }
-    float factor = is_int4 ? 1 : ((const float *)p->scale)[output], bias = p->bias ? p->bias[output] : 0;
-    for (int m = 0; m < num; m++) p->out[(first + m) * p->num_outputs + output] = sum8(acc[m]) * factor + bias;
 }
 
-static inline __attribute__((always_inline)) void outputs(
-    const Product *p, int64_t start, int64_t stop, const Group *x, const float *x_scale, int is_int4) {
-    int64_t num_groups = (p->num_inputs + GROUP - 1) / GROUP;
-    for (int64_t first = 0; first < p->num_rows; first += BLOCK_ROWS) {
-        int64_t left = p->num_rows - first, at = first * num_groups;
-        for (int64_t n = start; n < stop; n++) {
-            if (left >= 4)
-                one_output(p, n, x + at, x_scale + at, 4, first, is_int4);
-            else if (left == 3)
-                one_output(p, n, x + at, x_scale + at, 3, first, is_int4);
-            else if (left == 2)
-                one_output(p, n, x + at, x_scale + at, 2, first, is_int4);
-            else
-                one_output(p, n, x + at, x_scale + at, 1, first, is_int4);
-        }
-    }
+// Outputs of a task: many, as what lies behind a task's end is fetched for nothing, but enough tasks for every thread.
+static int64_t task_outputs(const Product *p, int num_threads) {
+    int64_t share = p->num_outputs / num_threads / TASKS / LEAST_OUTPUTS * LEAST_OUTPUTS;
+    return share < LEAST_OUTPUTS ? LEAST_OUTPUTS : share > MOST_OUTPUTS ? MOST_OUTPUTS : share;
 }
 
 // groups (num_rows, G), x_scale (num_rows, G): from af_prepare. codes, scale, bias (or null), out (num_rows, outputs).
-void af_linear(const Product *p, const Group *groups, const float *x_scale, int is_int4, int num_threads) {
-    int64_t num_tasks = (p->num_outputs + TASK_OUTPUTS - 1) / TASK_OUTPUTS;
-#pragma omp parallel for num_threads(num_threads) schedule(dynamic, 4)
-    for (int64_t task = 0; task < num_tasks; task++) {
-        int64_t start = task * TASK_OUTPUTS, stop = start + TASK_OUTPUTS;
-        if (stop > p->num_outputs) stop = p->num_outputs;
-        if (is_int4)
-            outputs(p, start, stop, groups, x_scale, 1);
-        else
-            outputs(p, start, stop, groups, x_scale, 0);
+void af_linear(const Product *p, const Group *groups, const float *x_scale, int is_int4, int num_threads,
+               Outputs *outputs_of) {
+    int64_t step = task_outputs(p, num_threads);
+#pragma omp parallel for num_threads(num_threads) schedule(dynamic, 1)
+    for (int64_t start = 0; start < p->num_outputs; start += step) {
+        int64_t stop = start + step < p->num_outputs ? start + step : p->num_outputs;
+        outputs_of(p, start, stop, groups, x_scale, is_int4);
     }
 }
 

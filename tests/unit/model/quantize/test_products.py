@@ -30,15 +30,61 @@ def distance(found, expected):
 
 
 @needs_kernels
+@pytest.mark.parametrize("way", ["avx512", "avx2"])
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 5, 9, 300])
 @pytest.mark.parametrize(
     ("scheme", "num_outputs", "num_inputs"),
-    [("int4", 33, 128), ("int4", 64, 640), ("int8", 33, 128), ("int8", 65, 600), ("int8", 7, 48), ("int8", 1, 1)],
+    [
+        *[("int4", 33, 128), ("int4", 64, 640), ("int4", 35, 2176), ("int4", 5, 4224), ("int8", 33, 128)],
+        *[("int8", 65, 600), ("int8", 7, 48), ("int8", 1, 1), ("int8", 39, 2048), ("int8", 6, 2100)],
+    ],
 )
-def test_compiled_kernels_equal_their_twin(make_weight, scheme, num_outputs, num_inputs, num_rows):
+def test_compiled_kernels_equal_their_twin(make_weight, scheme, num_outputs, num_inputs, num_rows, way):
+    if way not in native.ways():
+        pytest.skip(f"this processor has no {way}")
     layer, x = layer_and_rows(make_weight, scheme, num_outputs, num_inputs, num_rows)
     assert native.takes(layer, x)
-    assert distance(native.product(layer, x), layer.plain(x)) < NATIVE_TOLERANCE
+    assert distance(native.product(layer, x, way), layer.plain(x)) < NATIVE_TOLERANCE
+
+
+@needs_kernels
+def test_both_ways_compute_in_the_same_whole_numbers(make_weight):
+    layer, x = layer_and_rows(make_weight, "int4", 65, 640, 3)
+    found = [native.product(layer, x, way) for way in native.ways()]
+    assert all(torch.allclose(one, found[0], rtol=1e-5, atol=1e-5) for one in found)
+
+
+@needs_kernels
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_every_task_of_a_product_is_done(make_weight, num_threads):
+    layer, x = layer_and_rows(make_weight, "int4", 2500, 128, 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        assert distance(native.product(layer, x), layer.plain(x)) < NATIVE_TOLERANCE
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_kernels
+@pytest.mark.parametrize("scheme", ["int4", "int8"])
+@pytest.mark.parametrize("num_inputs", [128, 640])
+def test_a_norm_before_and_a_sum_behind_a_product(make_weight, scheme, num_inputs):
+    layer, x = layer_and_rows(make_weight, scheme, 65, num_inputs, 3)
+    norm, state = torch.rand(num_inputs) + 0.5, torch.randn(3, 65)
+    expected = state + layer.plain(torch.nn.functional.rms_norm(x, norm.shape, norm, 1e-6))
+    rows = native.prepare(x, scheme, norm, 1e-6)
+    found = native.multiply(layer, rows, state, bias=layer.bias, added=state)
+    assert found is state
+    assert distance(found, expected) < NATIVE_TOLERANCE
+
+
+@needs_kernels
+def test_what_is_fetched_ahead_is_not_dropped_by_the_compiler():
+    """It was: gcc takes a function that only fetches for one without effect; a product then takes twice as long."""
+    code = compile_kernels().read_bytes()
+    fetches = [at for at in range(len(code) - 2) if code[at : at + 2] == b"\x0f\x18" and code[at + 2] >> 3 & 7 == 2]
+    assert len(fetches) > 20  # prefetcht1; by chance there would be none or one
 
 
 @needs_kernels
