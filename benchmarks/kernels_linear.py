@@ -28,6 +28,8 @@ EXTRA_ONE_ROW = (
     Plan("vector", 16, 256, stages=5), Plan("vector", 4, 1024, stages=3), Plan("narrow", 16, 128, 4, 8),
     Plan("narrow", 16, 512, 4, 4), Plan("narrow", 32, 128, 4, 6),
 )  # fmt: skip
+EXTRA_PLACES_ONE_ROW = (Plan("places", 32, 512, 4, 3), Plan("places", 32, 512, 4, 6), Plan("places", 64, 512, 4, 3))
+EXTRA_PLACES_FEW_ROWS = (Plan("places", 32, 512, 4, 3), Plan("places", 64, 512, 4, 4))
 EXTRA_FEW_ROWS = (Plan("narrow", 16, 128, 4, 8), Plan("narrow", 32, 128, 4, 6), Plan("narrow", 64, 256, 8, 3))
 EXTRA_MANY_ROWS = (Plan("narrow", 32, 128, 4, 5), Plan("narrow", 64, 64, 4, 6), Plan("narrow", 128, 64, 8, 4))
 
@@ -55,8 +57,10 @@ class Job:
         """The product's and some more."""
         found = plans_for(self.kind, self.num_rows, *self.sizes(config), self.op == "gate_up")
         extra = EXTRA_ONE_ROW if self.num_rows == 1 else EXTRA_FEW_ROWS if self.num_rows <= 16 else EXTRA_MANY_ROWS
-        if self.kind == "plain":
-            found += [plan for plan in extra if plan not in found]
+        if self.kind != "plain":
+            extra = EXTRA_PLACES_ONE_ROW if self.num_rows == 1 else EXTRA_PLACES_FEW_ROWS
+            extra = extra if any(plan.way == "places" for plan in found) else ()
+        found += [plan for plan in extra if plan not in found]
         if not self.leaves_parts:
             found = [plan for plan in found if plan.splits == 1]
         return found
@@ -76,9 +80,9 @@ def quantised_jobs(scale: Scale) -> list[Job]:
     return [Job(kind, op, rows) for rows in scale.batches[:2] for kind in kinds for op in OPS]
 
 
-def compile_all(scale: Scale) -> dict[str, Any]:
-    """Fill Triton's cache on disk from many processes at once, so that the sections below need not wait for it."""
-    jobs = plain_jobs(scale) + quantised_jobs(scale)
+def compile_all(scale: Scale, jobs: list[Job] | None = None) -> dict[str, Any]:
+    """Fill Triton's cache on disk from many processes at once, so that what measures need not wait for it."""
+    jobs = plain_jobs(scale) + quantised_jobs(scale) if jobs is None else jobs
     if not scale.is_gpu:
         return {}
     failed: dict[str, str] = {}

@@ -103,6 +103,8 @@ def few_rows(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
     plans = plans_for(weight.kind, x.shape[0], weight.num_outputs, weight.num_inputs, around.is_gated)
     if around.residual is not None or around.is_gated or weight.bias is not None:
         plans = [plan for plan in plans if plan.splits == 1]
+    if x.dtype == torch.float32:  # the matrix units take no fp32: the way "places" would run on the plain ones
+        plans = [plan for plan in plans if plan.way != "places"]
     key = _key(x, weight, around)
     known = _known(x, weight)
     plans = [known] if known in plans else plans
@@ -139,8 +141,10 @@ def run_plan(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
         return few_rows_twin(x, weight, around)
     if plan.way in ("vector", "words"):
         return _vector(x, weight, around, plan)
-    if around.norm is not None:
+    if around.norm is not None and not (plan.way == "places" and len(x) == 1):
         x, around = rms_norm(x, *around.norm), replace(around, norm=None)
+    if plan.way == "places":
+        return _places(x, weight, around, plan)
     parts = _narrow(x, weight, around, plan)
     if plan.splits == 1 or around.leaves_parts:
         return parts
@@ -174,6 +178,27 @@ def _vector(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
     kernel[(-(-num_outputs // plan.block_n),)](
         x, data, _or(weight.scale, x), _or(weight.bias, x), norm, _or(around.residual, x), out,
         num_outputs, weight.num_inputs, eps, **options,
+    )  # fmt: skip
+    return out
+
+
+def _places(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
+    from audioflamingo.model.kernels.jit.few_bits import few_bits_kernel
+
+    num_rows = x.shape[0]
+    num_outputs = weight.num_outputs // (2 if around.is_gated else 1)
+    out, early = x.new_empty((num_rows, num_outputs)), launches_early(x)
+    norm, eps = around.norm or (x, 0.0)
+    fours = weight.data.view(torch.int16 if weight.kind == "int4" else torch.int32)
+    few_bits_kernel[(-(-num_outputs // plan.block_n),)](
+        x, fours, _or(weight.scale, x), _or(weight.bias, x), norm, _or(around.residual, x), out,
+        num_rows, num_outputs, weight.num_inputs, eps,
+        KIND=weight.kind, HAS_BIAS=weight.bias is not None, HAS_NORM=around.norm is not None,
+        HAS_RESIDUAL=around.residual is not None, GATED=around.is_gated, IS_ONE=num_rows == 1,
+        COLUMNS=max(8, 1 << (num_rows - 1).bit_length()), SLICES=plan.warps, BLOCK_N=plan.block_n,
+        FOURS=plan.block_k // (4 * plan.warps), STAGES=plan.stages, EARLY=early,
+        IS_NATIVE=x.dtype == torch.bfloat16 and not is_interpreted(),
+        PRECISION="ieee" if x.dtype == torch.float32 else "tf32", num_warps=plan.warps, **early_option(early),
     )  # fmt: skip
     return out
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_ROWS = 64
+MAX_COLUMNS = 16  # rows that the matrix units take at once in the way "places"
 GROUP = 128
 _FEW_OUTPUTS = 8192  # below this, BLOCK_N wide tiles alone do not fill a GPU
 
@@ -16,7 +17,7 @@ class Plan:
 
     Attributes:
         way: matrix-vector on the plain units, the same over words of few-bit weights, narrow matrix product on the
-            matrix units, or torch's own.
+            matrix units, the same over words of few-bit weights, or torch's own.
         block_n: outputs of a program.
         block_k: inputs of a step.
         warps: of a program.
@@ -24,7 +25,7 @@ class Plan:
         splits: programs that share K.
     """
 
-    way: Literal["vector", "words", "narrow", "torch"]
+    way: Literal["vector", "words", "narrow", "places", "torch"]
     block_n: int = 0
     block_k: int = 0
     warps: int = 4
@@ -35,7 +36,7 @@ class Plan:
 TORCH = Plan("torch")
 
 # The fastest on an H200, which needs no trial before its first use: by kind, rows, outputs and inputs of the 8 B model.
-# Those for one row were the best within whole recorded steps, the others alone.
+# Those for one row were the best within whole recorded steps, the others and those in the way "places" alone.
 HOPPER: dict[tuple[str, int, int, int], Plan] = {
     ("plain", 1, 4608, 3584): Plan("vector", 4, 1024),
     ("plain", 1, 3584, 3584): Plan("vector", 8, 512),
@@ -62,21 +63,21 @@ HOPPER: dict[tuple[str, int, int, int], Plan] = {
     ("fp8", 8, 3584, 18_944): Plan("narrow", 64, 128, 4, 4, splits=4),
     ("int8", 1, 4608, 3584): Plan("vector", 8, 512),
     ("int8", 1, 3584, 3584): Plan("words", 16, 1024),
-    ("int8", 1, 37_888, 3584): Plan("vector", 8, 512),
-    ("int8", 1, 3584, 18_944): Plan("words", 16, 1024),
-    ("int8", 1, 151_672, 3584): Plan("vector", 16, 512),
-    ("int8", 8, 4608, 3584): Plan("narrow", 32, 256, 4, 4),
+    ("int8", 1, 37_888, 3584): Plan("places", 16, 512, 4, 4),
+    ("int8", 1, 3584, 18_944): Plan("places", 16, 512, 4, 6),
+    ("int8", 1, 151_672, 3584): Plan("places", 32, 512, 4, 4),
+    ("int8", 8, 4608, 3584): Plan("places", 64, 512, 4, 3),
     ("int8", 8, 3584, 3584): Plan("narrow", 64, 128, 4, 4, splits=4),
-    ("int8", 8, 37_888, 3584): Plan("narrow", 32, 256, 4, 4),
+    ("int8", 8, 37_888, 3584): Plan("places", 32, 256, 4, 4),
     ("int8", 8, 3584, 18_944): Plan("narrow", 64, 128, 4, 4, splits=4),
-    ("int8", 8, 151_672, 3584): Plan("narrow", 64, 128, 4, 4),
+    ("int8", 8, 151_672, 3584): Plan("places", 64, 256, 4, 4),
     ("int4", 1, 4608, 3584): Plan("words", 16, 1024),
     ("int4", 1, 3584, 3584): Plan("words", 16, 2048),
     ("int4", 1, 37_888, 3584): Plan("words", 8, 1024),
     ("int4", 1, 3584, 18_944): Plan("words", 4, 4096),
-    ("int4", 8, 4608, 3584): Plan("narrow", 64, 128, 4, 5),
+    ("int4", 8, 4608, 3584): Plan("places", 64, 512, 4, 3),
     ("int4", 8, 3584, 3584): Plan("narrow", 64, 256, 4, 3, splits=4),
-    ("int4", 8, 37_888, 3584): Plan("narrow", 64, 128, 4, 5),
+    ("int4", 8, 37_888, 3584): Plan("places", 32, 512, 4, 4),
     ("int4", 8, 3584, 18_944): Plan("narrow", 64, 256, 4, 3, splits=4),
 }
 
@@ -85,13 +86,25 @@ def plans_for(kind: str, num_rows: int, num_outputs: int, num_inputs: int, is_ga
     """Candidates, the likeliest first."""
     if num_rows == 1:
         plans = _for_one_row(kind, num_inputs, is_gated)
-    elif num_rows <= 16:
+    elif num_rows <= MAX_COLUMNS:
         plans = _for_few_rows(kind, num_outputs)
     else:
         plans = _for_many_rows(kind, num_outputs, is_gated)
+    if kind != "plain" and num_rows <= MAX_COLUMNS and num_inputs % GROUP == 0:
+        plans += _by_places(kind, num_rows, is_gated)
     if kind == "int4":
         plans = [plan for plan in plans if plan.way == "words" or plan.block_k % GROUP == 0]
     return [*plans, TORCH] if kind == "plain" else plans
+
+
+def _by_places(kind: str, num_rows: int, is_gated: bool) -> list[Plan]:
+    """What was near the best of any layer; with more rows, more outputs a program, lest it read inputs most of all."""
+    if num_rows == 1:
+        return [Plan("places", 32, 512, 4, 4), Plan("places", 16, 512, 4, 4), Plan("places", 16, 512, 4, 6)]
+    plans = [Plan("places", 32, 512, 4, 4), Plan("places", 64, 512, 4, 3)]
+    if kind != "int4":  # a warp's share of which is a group at each step
+        plans.append(Plan("places", 32 if is_gated else 64, 256, 4, 4))
+    return plans
 
 
 def _for_one_row(kind: str, num_inputs: int, is_gated: bool) -> list[Plan]:

@@ -187,7 +187,8 @@ def _four_bit_products(words, x, WORDS: tl.constexpr, IS_NATIVE: tl.constexpr):
     """(rows, words) sums of (q - 8) * x.
 
     The ones that stand before the mantissas, and the zero point, are taken off when a word's eight terms are summed.
-    Of 24 bits of the sums 13 remain at least, more than any input has.
+    Until then sums are as large as if weights were 2048: of their 24 bits 13 are left behind the weights' point, more
+    than bf16 has.
     """
     evens, odds = tl.split(tl.reshape(x, [WORDS, 4, 2]))
     x0, x2, x4, x6 = _quarters(evens)
@@ -206,7 +207,7 @@ def _four_bit_products(words, x, WORDS: tl.constexpr, IS_NATIVE: tl.constexpr):
 
 @triton.jit
 def _eight_bit_products(words, x, WORDS: tl.constexpr, IS_NATIVE: tl.constexpr):
-    """(rows, words) sums of q * x, in the same way; of 24 bits 16 remain."""
+    """(rows, words) sums of q * x, likewise; as if weights were 32,768: 9 bits of 24 are left behind the point."""
     x0, x1, x2, x3 = _quarters(tl.reshape(x, [WORDS, 4]))
     words = words ^ -2139062144  # the sign bit of each byte: u = q + 128
     sums = _byte(words, 0, IS_NATIVE) * x0[None, :]
