@@ -37,7 +37,7 @@ from torch import distributed
 from train_gpus_equal import equality
 from train_gpus_run import GivenPacks, alone, example, trainer
 
-from audioflamingo.bench.random_weights import TINY, assembled, random_state
+from audioflamingo.bench.random_weights import TINY, assembled, random_tensors
 from audioflamingo.bench.timing import release_memory, told
 from audioflamingo.config import ModelConfig
 from audioflamingo.train.costs import matmul_rate
@@ -97,8 +97,10 @@ class Bench:
         """
         sizes = self.sizes
         reset_peak()
-        dtype = torch.float32 if processes.shards else torch.bfloat16  # as `train.run` loads them
-        model = assembled(sizes.config, random_state(sizes.config, self.device, dtype))
+        # As `train.run` loads them, but drawn in bf16 for all: sections are compared, and fp32 would be other numbers.
+        dtype = torch.float32 if processes.shards and not stage.only_adapters else torch.bfloat16
+        drawn = random_tensors(sizes.config, self.device, torch.bfloat16)
+        model = assembled(sizes.config, {name: tensor.to(dtype) for name, tensor in drawn})
         pack = [example(sizes.config, (number, k), num_windows * sizes.window_s, 40 + 7 * k) for k in range(num_sounds)]
         feed = GivenPacks([(processes.feeding[0], pack)], sizes.steps)
         run, memory = trainer(model, stage, processes, feed, self.flops_per_s)
@@ -298,19 +300,26 @@ def attempted(work: Callable[[], Found]) -> Found:
 
 
 def compare(found: Found, size: int) -> Found:
-    """How many times faster than one GPU, and how far from its loss and gradients."""
+    """How many times faster than one GPU, how far from its loss and gradients, and what shards save."""
     compared: Found = {}
     for name, other, times in (
         ("lora_copies", "lora_alone", size), ("lora_shards", "lora_alone", size), ("sequence", "sequence_alone", 1)
     ):  # fmt: skip
-        several, one = found.get(name), found.get(other)
-        if isinstance(several, dict) and isinstance(one, dict):
-            compared[f"{name}_times_one_gpu"] = round(times * one["ms_a_step"] / several["ms_a_step"], 3)
-    if "sequence_times_one_gpu" in compared:
-        for key in ("losses", "norms"):
-            pairs = zip(found["sequence_alone"][key], found["sequence"][key], strict=True)
-            compared[f"sequence_{key}_difference"] = [abs(a - b) / abs(a) for a, b in pairs]
+        if have(found, name, other):
+            compared[f"{name}_times_one_gpu"] = round(times * found[other]["ms_a_step"] / found[name]["ms_a_step"], 3)
+    # Copies and shards of a frozen base hear and drop the same, and compute the same.
+    for name, other in (("sequence", "sequence_alone"), ("lora_shards", "lora_copies")):
+        for key in ("losses", "norms") if have(found, name, other) else ():
+            pairs = zip(found[other][key], found[name][key], strict=True)
+            compared[f"{name}_{key}_difference"] = [abs(a - b) / abs(a) for a, b in pairs]
+    if have(found, "lora_shards", "lora_copies") and found["lora_copies"]["peak_gb"] is not None:
+        compared["lora_shards_save_gb"] = round(found["lora_copies"]["peak_gb"] - found["lora_shards"]["peak_gb"], 2)
     return compared
+
+
+def have(found: Found, *names: str) -> bool:
+    """Whether all of these sections were measured."""
+    return all(isinstance(found.get(name), dict) for name in names)
 
 
 def main() -> None:

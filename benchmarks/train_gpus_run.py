@@ -70,6 +70,8 @@ def trainer(
         count,
         num_tokens=longest // (processes.size if processes.splits else 1),
         num_shards=processes.size if processes.shards else 1,
+        num_splits=processes.size if processes.splits else 1,
+        accumulates=len(feed.packs) > 1,
         device_bytes=processes.least(device_memory(processes.device)),
     )
     torch.manual_seed(stage.seed)

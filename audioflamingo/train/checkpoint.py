@@ -1,8 +1,8 @@
 """Checkpoints of a run: they appear under their name only when they are whole, and the newest few are kept.
 
-A model that lies whole in every process is written as safetensors; one in shards by torch.distributed.checkpoint, each
+What lies whole in every process is written as safetensors; what is in shards by torch.distributed.checkpoint, each
 process its own pieces, to be read by any number of processes. The index of the latter is a pickle: open only folders
-that your own runs wrote.
+that your own runs wrote. Adapters are whole even where their base is in shards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from audioflamingo.errors import CheckpointError
-from audioflamingo.train.distributed import Processes
+from audioflamingo.train.distributed import Processes, is_divided
 from audioflamingo.train.explained import as_os_error, remedy
 
 STATE_FILE = "state.json"
@@ -87,13 +87,13 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def restore(path: Path, tensors: Mapping[str, Tensor], processes: Processes) -> None:
+def restore(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Fill the given tensors, in place, with what a checkpoint holds under their names.
 
     Raises:
         CheckpointError: names or shapes differ, or a file is damaged; nothing is to be used then.
     """
-    if processes.shards:
+    if _in_shards(tensors):
         from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 
         load_shards(dict(tensors), checkpoint_id=path / SHARDS_FOLDER)
@@ -109,7 +109,7 @@ def restore(path: Path, tensors: Mapping[str, Tensor], processes: Processes) -> 
 
 
 def _write(partial: Path, tensors: Mapping[str, Tensor], processes: Processes) -> None:
-    if processes.shards:
+    if _in_shards(tensors):
         from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 
         save_shards(dict(tensors), checkpoint_id=partial / SHARDS_FOLDER)
@@ -118,6 +118,10 @@ def _write(partial: Path, tensors: Mapping[str, Tensor], processes: Processes) -
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial / TENSORS_FILE)
         except SafetensorError as error:
             raise as_os_error(error) from error
+
+
+def _in_shards(tensors: Mapping[str, Tensor]) -> bool:
+    return any(is_divided(tensor) for tensor in tensors.values())
 
 
 def _finish(partial: Path, path: Path, state: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, distributed, nn
 
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.model.flamingo import Flamingo
+from audioflamingo.train.lora import MATRICES
 from audioflamingo.train.stages import Precision
 
 # Torch has a class of its own for some of these only; gloo's are plain RuntimeErrors.
@@ -124,17 +125,51 @@ def joined(
 
 
 def shard(loss: nn.Module, model: Flamingo, precision: Precision, processes: Processes) -> None:
-    """Divide a model in fp32 among the processes, layer by layer; in bf16 it is gathered and computed as such."""
+    """Divide a model among the processes, layer by layer; in bf16 it is gathered and computed as such.
+
+    What is trained must be in fp32: its shards are their own masters, and the library averages its gradients. What is
+    frozen is divided in bf16 where that is computed in. Adapters stay whole and the same in every process if nothing
+    else is trained: they are small, and their gradients are summed as those of copies are.
+
+    Args:
+        loss: the module that is called, with the model in it; changed in place.
+        model: whose layers are divided one by one.
+        precision: what is computed in.
+        processes: all of them must call.
+    """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(processes.device.type, (processes.size,))
     policy: Any = MixedPrecisionPolicy()
     if precision == "bfloat16":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for layer in (*model.encoder.layers, *model.decoder.layers):
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(loss, mesh=mesh, mp_policy=policy)
+        _shorten_frozen(loss)
+    undivided, embedding = _undivided(loss), model.decoder.embed_tokens
+    # Apart from the rest, which stays gathered for the whole step: a table is only looked up, once.
+    for module in (*model.encoder.layers, embedding, *model.decoder.layers, loss):
+        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=undivided)
+    assert isinstance(embedding, FSDPModule)
+    embedding.set_unshard_in_backward(False)  # its gradient needs the ids alone
+
+
+def _undivided(loss: nn.Module) -> set[nn.Parameter]:
+    """Adapters, if nothing else is trained: optimisers and norms take only one kind, shards or whole tensors."""
+    trained = {name: parameter for name, parameter in loss.named_parameters() if parameter.requires_grad}
+    is_adapters = all(name.rpartition(".")[2] in MATRICES for name in trained)
+    return set(trained.values()) if is_adapters else set()
+
+
+def _shorten_frozen(loss: nn.Module) -> None:
+    """To bf16, one after another, so that never more than one parameter lies here twice."""
+    for parameter in loss.parameters():
+        if not parameter.requires_grad and parameter.dtype == torch.float32:
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def is_divided(tensor: Tensor) -> bool:
+    """Whether a tensor lies in shards."""
+    return hasattr(tensor, "full_tensor")
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -225,8 +225,11 @@ def _replayed(folder: Path, num_rows: int, seed: int) -> Path:
 
 
 def _load(base: Path, stage: Stage, processes: Processes) -> Flamingo:
-    """Short weights where they are whole in each process; fp32 ones in shards, which are gathered in short form."""
-    short = stage.precision == "bfloat16" and not processes.shards
+    """Short weights where they are whole in each process, or frozen under adapters; else fp32 ones.
+
+    Shards of what is trained are its masters; `shard` shortens the rest.
+    """
+    short = stage.precision == "bfloat16" and (not processes.shards or stage.only_adapters)
     return load_flamingo(base, device=processes.device, dtype=torch.bfloat16 if short else torch.float32)
 
 
@@ -242,6 +245,8 @@ def _memory(config: ModelConfig, stage: Stage, schedule: Schedule, processes: Pr
         num_trained(config, stage),
         num_tokens=round(schedule.pack_s / SECONDS_PER_TOKEN / (processes.size if processes.splits else 1)),
         num_shards=processes.size if processes.shards else 1,
+        num_splits=processes.size if processes.splits else 1,
+        accumulates=schedule.packs_per_step > processes.feeding[1],
         device_bytes=processes.least(device_memory(processes.device)),
     )
 

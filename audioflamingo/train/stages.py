@@ -148,6 +148,11 @@ class Stage:
         if complaints:
             raise OptionError(f"stage {self.name}: {'; '.join(complaints)}")
 
+    @property
+    def only_adapters(self) -> bool:
+        """Whether the whole base is frozen under adapters."""
+        return self.trains == ("lora",)
+
 
 def af_whisper(values: Values = "paper") -> Stage:
     """The encoder learns to be described: captions through a decoder of their own that is dropped afterwards."""

@@ -21,7 +21,7 @@ from audioflamingo.train.collate import PackedBatch, collate
 from audioflamingo.train.costs import StepCost
 from audioflamingo.train.data import BadRow, Example
 from audioflamingo.train.data.corpus import check_bad_share
-from audioflamingo.train.distributed import Processes
+from audioflamingo.train.distributed import Processes, is_divided
 from audioflamingo.train.explained import TrainingError, explained_step
 from audioflamingo.train.feed import Feed
 from audioflamingo.train.heard import Heard
@@ -105,6 +105,8 @@ class Trainer:
         self.loss, self.stage, self.updates, self.feed = loss, stage, updates, feed
         self.processes, self.saving, self.identity, self.filler_id = processes, saving, identity, filler_id
         self.cost, self.heard, self.is_told_to_stop = cost, heard, is_told_to_stop
+        # Of a sharded model only what is in shards itself has its gradients summed by the library.
+        self._sums_itself = not any(is_divided(parameter) for parameter in updates.parameters.values())
         self.step = 0
         self._seconds: list[float] = []
 
@@ -129,7 +131,7 @@ class Trainer:
                 f"{found[-1].parent} holds checkpoints of a run with another base, data or options; "
                 "choose another --out, or remove them"
             )
-        checkpoint.restore(found[-1], self.updates.tensors(), self.processes)
+        checkpoint.restore(found[-1], self.updates.tensors())
         self.updates.write_back()
         self.feed.bad.update({int(index): BadRow(**row) for index, row in state.get("bad", {}).items()})
         self.step = state["step"]
@@ -182,7 +184,7 @@ class Trainer:
                 num_tokens += sum(pack.lengths) // num_sharing
                 flops += self.cost.of(pack) // num_sharing if self.cost else 0
         gradients = self.updates.gradients()
-        if not self.processes.shards:  # shards were summed on their way back
+        if self._sums_itself:  # shards were summed on their way back
             self.processes.sum(gradients.values())
         mean = (total / num_targets).to(self.processes.device, torch.float32)
         self.processes.sum([mean])
@@ -204,7 +206,7 @@ class Trainer:
         torch.manual_seed(_seed(self.stage.seed, self.step, index, *part))
         loss = self.loss(pack)
         # Shards are averaged over processes by the library; the factor makes it a sum.
-        scale = self.processes.size if self.processes.shards else 1
+        scale = 1 if self._sums_itself else self.processes.size
         torch.autograd.backward(loss * (scale / num_targets))
         self.updates.collect()
         return float(loss.detach())

@@ -77,10 +77,25 @@ def test_ten_minutes_fit_where_they_should():
 
 def test_sixteen_thousand_tokens_of_everything_fit_eight_cards_and_less_with_split_sequences():
     count = num_trained(FULL, stage_4())
-    sharded = estimate(FULL, stage_4(), count, num_tokens=16_000, num_shards=8, num_kept=0)
-    assert sharded.total < 30e9
-    split = estimate(FULL, stage_4(), count, num_tokens=16_000 // 8, num_shards=8, num_kept=0)
-    assert split.activations < sharded.activations / 3
+    several = estimate(FULL, stage_4(), count, num_tokens=16_000, num_shards=8, num_kept=0)
+    one = estimate(FULL, stage_4(), count, num_tokens=16_000, num_shards=8, num_kept=0, accumulates=False)
+    assert one.total < 27e9 < several.total < 31e9
+    assert several.total - one.total == pytest.approx(4 * count / 8)  # gradients of the packs before
+    split = estimate(FULL, stage_4(), count, num_tokens=16_000 // 8, num_shards=8, num_splits=8, num_kept=0)
+    assert split.listening == several.listening  # all windows are heard everywhere
+    assert split.activations - split.listening < 0.5 * (several.activations - several.listening)
+
+
+def test_adapters_over_shards_take_less_with_every_process_and_only_the_base_is_divided():
+    count = num_trained(FULL, stage_3_5())
+    sizes = (1, 2, 4, 8)
+    found = [estimate(FULL, stage_3_5(), count, num_tokens=RELEASED_TOKENS, num_shards=n, num_kept=28) for n in sizes]
+    totals = [memory.total for memory in found]
+    assert totals == sorted(totals, reverse=True)
+    assert [memory.weights for memory in found] == [found[0].weights // n for n in sizes]
+    assert len({memory.training for memory in found}) == 1
+    projector = estimate(FULL, stage_1(), num_trained(FULL, stage_1()), num_tokens=1_000, num_shards=2, num_kept=0)
+    assert projector.weights - found[1].weights == num_trained(FULL, stage_1())  # 2 bytes more each, halved
 
 
 @pytest.mark.parametrize("name", ["lora", "stage_1"])

@@ -39,9 +39,9 @@ def names_at(clip: Timeline, at_s: float) -> set[str]:
 
 def test_places_count_all_events_and_those_of_a_kind():
     clip = timeline(sound("dog_bark", 0, 1), sound("cat_meow", 2, 3), sound("dog_bark", 4, 5))
-    assert {"nth 1", "again 1", "dog_bark"} <= names_at(clip, 0.5)
-    assert {"nth 2", "again 1"} <= names_at(clip, 2.5)
-    assert {"nth 3", "again 2"} <= names_at(clip, 4.5)
+    assert {"nth 1", "again 1", "kinds 1", "dog_bark"} <= names_at(clip, 0.5)
+    assert {"nth 2", "again 1", "kinds 2"} <= names_at(clip, 2.5)
+    assert {"nth 3", "again 2", "kinds 2"} <= names_at(clip, 4.5)
 
 
 def test_longest_loudest_and_coming_are_told_where_they_are_clear():
@@ -116,7 +116,7 @@ def test_what_is_answered_after_thoughts_counts_more(answer, is_chosen):
 
 def test_each_answer_of_a_conversation_counts_by_the_root_of_its_length():
     learnt = np.array([0, 1, 0, 0, 1, 1, 1, 1, 0, 5], np.uint8)
-    one = Picked([], [], [], np.arange(10, dtype=np.uint16), learnt)
+    one = Picked([], [], [], [], np.arange(10, dtype=np.uint16), learnt)
     shape = Shape(100, 64, 4, 8, 32, 16, 64)
     plan = make_plan([one], shape, np.random.default_rng(0), vocab_size=100, placeholder=99)
     expected = torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5, 5.0])

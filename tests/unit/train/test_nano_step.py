@@ -55,7 +55,7 @@ def model():
     return model.train()
 
 
-def picked(windows, words, seed=0, labels=(), text=""):
+def picked(windows, words, seed=0, labels=(), text="", clips=None):
     """A conversation of some windows (first sample, samples) and random words, the last three learnt."""
     rng = np.random.default_rng(seed)
     num_audio = sum(num for _, num in windows) // 640
@@ -63,14 +63,15 @@ def picked(windows, words, seed=0, labels=(), text=""):
     learnt = (np.arange(len(ids)) >= len(ids) - 3).astype(np.uint8)
     spans = [np.array(labels, np.int32).reshape(-1, 3)] + [np.zeros((0, 3), np.int32)] * (len(windows) - 1)
     ctc = [ctc_labels(text) if text else None] + [None] * (len(windows) - 1)
-    return Picked(windows, spans if windows else [], ctc if windows else [], ids.astype(np.uint16), learnt)
+    clips = [0] * len(windows) if clips is None else clips
+    return Picked(windows, spans if windows else [], ctc if windows else [], clips, ids.astype(np.uint16), learnt)
 
 
 def several():
     """One window, three windows of two clips, no sound at all, and a whole window of 30 s with a rest."""
     return [
         picked([(0, 2 * SECOND)], 4, 1, labels=[(3, 0, 10), (FRAME_INDEX["onset"], 49, 50)], text="so it is"),
-        picked([(100, 1_280), (SECOND, 3 * SECOND), (7 * SECOND, 640)], 5, 2),
+        picked([(100, 1_280), (SECOND, 3 * SECOND), (7 * SECOND, 640)], 5, 2, clips=[0, 1, 1]),
         picked([], 6, 3),
         picked([(8 * SECOND, 30 * SECOND), (38 * SECOND, 6_400)], 7, 4),
     ]
@@ -194,12 +195,23 @@ def test_no_row_is_read_often_for_nothing():
         assert int(counts.max()) <= len(indices) // num_rows + 2, name
 
 
-def test_clock_knows_the_second(model):
-    plan = plan_of(several())
-    for place, second in zip(plan.clock_place.tolist(), plan.clock_s.tolist(), strict=True):
+def test_clock_knows_the_second_and_the_clip(model):
+    conversations = several()
+    plan = plan_of(conversations)
+    seen = set()
+    for place, second, clip in zip(
+        plan.clock_place.tolist(), plan.clock_s.tolist(), plan.clock_clip.tolist(), strict=True
+    ):
         assert bool(plan.is_audio[place])
-        start = int(plan.decoder_offsets[torch.searchsorted(plan.decoder_offsets.long(), place, right=True) - 1])
-        assert second == int(plan.is_audio[start:place].sum()) // 25
+        number = int(torch.searchsorted(plan.decoder_offsets.long(), place, right=True)) - 1
+        start = int(plan.decoder_offsets[number])
+        before = int(plan.is_audio[start:place].sum())
+        one = conversations[number]
+        of_each = [sum(n // 640 for c, (_, n) in zip(one.clips, one.windows, strict=True) if c == k) for k in (0, 1)]
+        assert clip == int(before >= of_each[0])
+        assert second == (before - clip * of_each[0]) // 25
+        seen.add((number, clip))
+    assert seen == {(0, 0), (1, 0), (1, 1), (3, 0)}
 
 
 def losses_and_gradients(model, heads, samples, layers, mode):

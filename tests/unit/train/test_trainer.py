@@ -129,10 +129,10 @@ def test_checkpoints_beyond_the_kept_ones_go(tmp_path):
         checkpoint.save(tmp_path, tensors, {"step": step}, CPU, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
     found = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-    checkpoint.restore(tmp_path / "step-00000004", found, CPU)
+    checkpoint.restore(tmp_path / "step-00000004", found)
     assert all(torch.equal(tensor, found[name]) for name, tensor in tensors.items())
     with pytest.raises(CheckpointError, match="other tensors"):
-        checkpoint.restore(tmp_path / "step-00000004", {"a": torch.zeros(5)}, CPU)
+        checkpoint.restore(tmp_path / "step-00000004", {"a": torch.zeros(5)})
 
 
 def test_a_row_that_breaks_after_the_check_is_left_out_and_counted(base, tmp_path):
