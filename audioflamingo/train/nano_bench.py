@@ -79,7 +79,7 @@ def _random_picked(num_tokens: int, rng: np.random.Generator, vocab_size: int, p
     windows = [(int(rng.integers(0, 1_000)), length) for length in lengths]
     labels = [np.array([[3, 0, min(10, length // 640)]], np.int32) for length in lengths]
     ctc = [rng.integers(1, 28, min(12, n // 1_280)).astype(np.uint8) if n <= 256_000 else None for n in lengths]
-    return Picked(windows, labels, ctc, made.ids, made.learnt)
+    return Picked(windows, labels, ctc, [0] * len(windows), made.ids, made.learnt)
 
 
 def bench(recipe: NanoRecipe, device: torch.device, work: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ MOST_DIFFERENCE = 0.05  # of a gradient's norm, in bf16; another order of sums i
 GRAPH_INPUTS = (
     "frame_valid", "source", "place", "encoder_offsets", "ids", "audio", "is_audio", "positions", "decoder_offsets",
     "predicts", "targets", "weights", "is_heard", "clock_place", "clock_s",
+    "clock_clip",
 )  # fmt: skip
 """What the captured part reads of a plan; the rest belongs to log-mel and CTC."""
 

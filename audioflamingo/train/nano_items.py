@@ -85,11 +85,19 @@ class Hearing:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Up to 30 s: samples, frame labels (E, 3), and labels for CTC; None where the window cannot teach it."""
+    """Up to 30 s of a clip.
+
+    Attributes:
+        samples: (N,) int16.
+        labels: (E, 3) frame labels.
+        ctc: labels for CTC; None where the window cannot teach it.
+        clip: number of its clip among the item's.
+    """
 
     samples: Samples
     labels: npt.NDArray[np.int32]
     ctc: npt.NDArray[np.int64] | None
+    clip: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +122,8 @@ def ctc_labels(transcript: str | None) -> IntArray:
     return np.array([CTC_ALPHABET.index(letter) + 1 for letter in transcript or ""], np.int64)
 
 
-def windows_of(hearing: Hearing) -> list[Window]:
-    """A clip cut to whole audio tokens and to windows of 30 s."""
+def windows_of(hearing: Hearing, clip: int = 0) -> list[Window]:
+    """A clip, the item's so manieth, cut to whole audio tokens and to windows of 30 s."""
     samples = np.round(np.clip(hearing.samples, -1.0, 1.0) * 32767).astype(np.int16)
     samples = samples[: len(samples) // SAMPLES_PER_TOKEN * SAMPLES_PER_TOKEN]
     found = []
@@ -124,7 +132,7 @@ def windows_of(hearing: Hearing) -> list[Window]:
         num_tokens = len(piece) // SAMPLES_PER_TOKEN
         labels = np.array(frames_of(hearing.spans, start / 16_000, num_tokens), np.int32).reshape(-1, 3)
         known = hearing.transcript is not None and len(samples) <= LONGEST_CTC_TOKENS * SAMPLES_PER_TOKEN
-        found.append(Window(piece, labels, ctc_labels(hearing.transcript) if known else None))
+        found.append(Window(piece, labels, ctc_labels(hearing.transcript) if known else None, clip))
     return found
 
 
@@ -205,6 +213,7 @@ def save_items(items: Sequence[Item], path: Path) -> None:
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, part in parts.items():
         arrays[name], arrays[f"{name}_offsets"] = part.flat, part.offsets
+    arrays["clips"] = np.array([w.clip for w in windows], np.uint8)
     arrays["has_ctc"] = np.array([w.ctc is not None for w in windows], np.bool_)
     arrays["item_windows"] = np.cumsum([0, *(len(item.windows) for item in items)])
     arrays["item_sequences"] = np.cumsum([0, *(len(item.conversations) for item in items)])

@@ -58,6 +58,7 @@ FRAME_NAMES: tuple[str, ...] = (
     *(f"height {step}" for step in range(NUM_HEIGHTS)),
     *(f"phase {quarter}" for quarter in range(NUM_PHASES)),
     *(f"in bar {beat}" for beat in range(1, MOST_BEATS + 1)),
+    *(f"kinds {number}" for number in range(1, MOST_PLACES + 1)),
 )  # fmt: skip
 FRAME_INDEX = {name: index for index, name in enumerate(FRAME_NAMES)}
 
@@ -118,7 +119,7 @@ def _relations(events: list[Heard]) -> Iterator[Span]:
 
 
 def _places(events: list[Span]) -> Iterator[Span]:
-    """The place of each event among all, and among those of its kind."""
+    """The place of each event among all and among those of its kind, and how many kinds there are up to it."""
     counts: dict[str, int] = {}
     for place, (kind, start_s, end_s) in enumerate(events, 1):
         counts[kind] = counts.get(kind, 0) + 1
@@ -126,6 +127,8 @@ def _places(events: list[Span]) -> Iterator[Span]:
             yield f"nth {place}", start_s, end_s
         if counts[kind] <= MOST_PLACES:
             yield f"again {counts[kind]}", start_s, end_s
+        if len(counts) <= MOST_PLACES:
+            yield f"kinds {len(counts)}", start_s, end_s
 
 
 def _voices(events: list[Heard]) -> Iterator[Span]:

@@ -62,11 +62,21 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Picked:
-    """A conversation that was drawn: its windows as (first sample in the pool, samples), labels and token ids."""
+    """A conversation that was drawn.
+
+    Attributes:
+        windows: (first sample in the pool, samples) of each.
+        labels: (E, 3) of each.
+        ctc: of each; None where it cannot teach it.
+        clips: number of each one's clip.
+        ids: token ids.
+        learnt: how much each counts.
+    """
 
     windows: Sequence[tuple[int, int]]
     labels: Sequence[npt.NDArray[np.int32]]
     ctc: Sequence[npt.NDArray[np.uint8] | None]
+    clips: Sequence[int] | npt.NDArray[np.integer[Any]]
     ids: npt.NDArray[np.uint16]
     learnt: npt.NDArray[np.uint8]
 
@@ -100,7 +110,8 @@ class Plan:
         spans: (L, 3) int64 name, first and end among the audio tokens; all 0 for rooms that are not used.
         is_heard: (A,) float32, 1 where an audio token belongs to a window.
         clock_place: (C,) int64 places in T.
-        clock_s: (C,) int64 the second of the sound there.
+        clock_s: (C,) int64 the second of the clip there; -1 in a step without sound.
+        clock_clip: (C,) int64 number of the clip there.
         ctc_frames: (W', S') int64 places in N of the windows that teach the CTC head, then any; W', S' vary.
         ctc_lengths: frames of each, on the CPU.
         ctc_labels: (sum of labels,) int64.
@@ -129,6 +140,7 @@ class Plan:
     is_heard: Tensor
     clock_place: Tensor
     clock_s: Tensor
+    clock_clip: Tensor
     ctc_frames: Tensor
     ctc_lengths: Tensor
     ctc_labels: Tensor
@@ -233,17 +245,23 @@ def _decoder(
 
 
 def _clock(picked: Sequence[Picked], is_audio: npt.NDArray[np.bool_], rng: np.random.Generator) -> dict[str, Ints]:
-    """Places of audio tokens drawn over all sounds, and the second of the sound there.
-
-    In conversations of several clips the clock runs on from one to the next; that is as well defined.
-    """
+    """Places of audio tokens drawn over all sounds, and there the second of the clip and the clip's number."""
     places = np.flatnonzero(is_audio)
     if not len(places):
-        return {"clock_place": np.zeros(NUM_CLOCKS, np.int64), "clock_s": np.full(NUM_CLOCKS, -1, np.int64)}
-    counts = np.array([sum(num for _, num in one.windows) // 640 for one in picked], np.int64)
-    within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        nowhere = np.zeros(NUM_CLOCKS, np.int64)
+        return {"clock_place": nowhere, "clock_s": np.full(NUM_CLOCKS, -1, np.int64), "clock_clip": nowhere}
+    tokens = np.array([num // 640 for one in picked for _, num in one.windows], np.int64)
+    clips = np.concatenate([np.asarray(one.clips, np.int64) for one in picked])
+    owner = np.repeat(np.arange(len(picked)), [len(one.windows) for one in picked])
+    # Windows of a clip stand side by side; where either changes, another clip begins.
+    begins = np.flatnonzero(np.diff(owner, prepend=-1) | np.diff(clips, prepend=-1))
+    starts = np.cumsum(tokens) - tokens
+    first = np.repeat(starts[begins], np.diff(begins, append=len(clips)))
     drawn = rng.integers(0, len(places), NUM_CLOCKS)
-    return {"clock_place": places[drawn], "clock_s": within[drawn] // 25}
+    window = np.searchsorted(starts, drawn, side="right") - 1
+    return {
+        "clock_place": places[drawn], "clock_s": (drawn - first[window]) // 25, "clock_clip": clips[window],
+    }  # fmt: skip
 
 
 def _labels(picked: Sequence[Picked], windows: Sequence[tuple[int, int]], shape: Shape) -> dict[str, npt.NDArray[Any]]:

@@ -76,6 +76,7 @@ class Shard:
             windows=[(self.start + int(offsets[w]), int(offsets[w + 1] - offsets[w])) for w in windows],
             labels=[_part(arrays, "labels", w) for w in windows],
             ctc=[_part(arrays, "ctc", w) if arrays["has_ctc"][w] else None for w in windows],
+            clips=arrays["clips"][windows.start : windows.stop],
             ids=_part(arrays, "ids", number),
             learnt=_part(arrays, "learnt", number),
         )
@@ -95,6 +96,8 @@ class Table:
         self.num_learnt = self._joined("num_learnt")
         self.until = np.cumsum(self._joined("shares").astype(np.float64))
         self.long = np.flatnonzero(self.frames > LONG_S * 50)
+        # By their length: a minute is drawn often anyway, and ten minutes are as hard as they are rare.
+        self.until_long = np.cumsum(self.frames[self.long].astype(np.float64))
         self.short = np.flatnonzero(self.frames <= LONG_S * 50)
 
     def _joined(self, name: str) -> npt.NDArray[Any]:
@@ -243,7 +246,8 @@ def _fill(table: Table, rng: np.random.Generator, shape: Shape, begins_long: boo
     room, picked = Room(shape), list[Picked]()
     if begins_long:
         least = round((1 - LONG_FRAMES) * shape.num_frames)
-        for item in rng.choice(table.long, MOST_LONG).tolist():
+        drawn = np.searchsorted(table.until_long, rng.random(MOST_LONG) * table.until_long[-1], side="right")
+        for item in table.long[np.minimum(drawn, len(table.long) - 1)].tolist():
             if room.left[0] > least:
                 _take(table, rng, room, np.array([item]), picked, 1)
     misses = 0

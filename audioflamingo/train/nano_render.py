@@ -304,7 +304,7 @@ def _item(
     hearings: Sequence[Hearing], conversations: Sequence[tuple[list[Ask], float]], tokenizer: Encodes,
     rng: random.Random,
 ) -> Item:  # fmt: skip
-    windows = [windows_of(hearing) for hearing in hearings]
+    windows = [windows_of(hearing, clip) for clip, hearing in enumerate(hearings)]
     num_tokens = [sum(num_audio_tokens(len(window.samples)) for window in clip) for clip in windows]
     sequences: list[Conversation] = []
     weights: list[float] = []

@@ -78,7 +78,7 @@ def remap(model: Flamingo, old_file: Path, new_file: Path) -> int:
 
 @torch.no_grad()
 def take_heads(heads: Heads, stored: dict[str, Tensor]) -> None:
-    """Copy what fits; of the frame names, the first rows are those of older heads."""
+    """Copy what fits; of what has become more, names or facts of the clock, the first rows are those of older heads."""
     own = heads.state_dict()
     for name, tensor in stored.items():
         if name in own and own[name].shape[1:] == tensor.shape[1:] and len(own[name]) >= len(tensor):
@@ -113,9 +113,12 @@ def assemble(config: ModelConfig, small: Path, tokenizer: Path, folder: Path) ->
     """A small state's weights as a checkpoint and its heads: FOLDER/checkpoint and FOLDER/heads.safetensors."""
     model, heads = start(config, None, None, tokenizer, 0)
     weights = load_pieces("weights", small)
-    for part, module in {"model.": model, "heads.": heads}.items():
-        own = {name.removeprefix(part): tensor for name, tensor in weights.items() if name.startswith(part)}
-        module.load_state_dict({**module.state_dict(), **own})
+    own = {
+        part: {name.removeprefix(part): tensor for name, tensor in weights.items() if name.startswith(part)}
+        for part in ("model.", "heads.")
+    }
+    model.load_state_dict({**model.state_dict(), **own["model."]})
+    take_heads(heads, own["heads."])
     save_trained(model, heads, tokenizer, folder)
 
 

@@ -21,7 +21,7 @@ from audioflamingo.train.nano_labels import FRAME_NAMES
 from audioflamingo.train.nano_layers import Layers, Sequences
 from audioflamingo.train.nano_plan import Plan
 
-NUM_CLOCK_WINDOWS, WINDOW_S = 20, 30
+NUM_CLOCK_WINDOWS, WINDOW_S, NUM_CLIPS = 20, 30, 8
 PLAIN = Layers()
 CTC_LOSS_FRAMES = 4  # 80 ms, about one spoken letter
 
@@ -46,8 +46,8 @@ class Weights:
 class Heads(nn.Module):
     """What teaches the encoder beside the answers, and is dropped from the checkpoint.
 
-    Characters at 50 Hz before the pool, named frames at 25 Hz after it, and the second of the sound at audio tokens in
-    the middle of the decoder, so that answers can tell times.
+    Characters at 50 Hz before the pool, named frames at 25 Hz after it, and, at audio tokens in the middle of the
+    decoder, the second of the clip and which clip it is, so that answers can tell times and hold clips apart.
     """
 
     def __init__(self, width: int, decoder_width: int) -> None:
@@ -55,7 +55,7 @@ class Heads(nn.Module):
         self.ctc_norm = nn.LayerNorm(width)
         self.ctc = nn.Linear(width, len(CTC_ALPHABET) + 1)
         self.events = nn.Linear(width, len(FRAME_NAMES))
-        self.clock = nn.Linear(decoder_width, NUM_CLOCK_WINDOWS + WINDOW_S)
+        self.clock = nn.Linear(decoder_width, NUM_CLOCK_WINDOWS + WINDOW_S + NUM_CLIPS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,14 +162,17 @@ def forward(
 
 
 def _clock_loss(heads: Heads, middle: Tensor, plan: Plan) -> Tensor:
-    """Which window and which second within it; of steps without sound nothing."""
+    """Which window, which second within it, and which clip; of steps without sound nothing."""
     scores = heads.clock(_rows(middle, plan.clock_place)).float()
     known = plan.clock_s >= 0
     seconds = plan.clock_s.clamp(min=0)
     window = (seconds // WINDOW_S).clamp(max=NUM_CLOCK_WINDOWS - 1)
     coarse = functional.cross_entropy(scores[:, :NUM_CLOCK_WINDOWS], window, reduction="none")
-    fine = functional.cross_entropy(scores[:, NUM_CLOCK_WINDOWS:], seconds % WINDOW_S, reduction="none")
-    return ((coarse + fine) * known).mean()
+    rest = scores[:, NUM_CLOCK_WINDOWS:]
+    fine = functional.cross_entropy(rest[:, :WINDOW_S], seconds % WINDOW_S, reduction="none")
+    clip = plan.clock_clip.clamp(max=NUM_CLIPS - 1)
+    which = functional.cross_entropy(rest[:, WINDOW_S:], clip, reduction="none")
+    return ((coarse + fine + which) * known).mean()
 
 
 def ctc_loss(logits: Tensor, plan: Plan) -> Tensor:
