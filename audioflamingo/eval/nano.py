@@ -26,6 +26,7 @@ from audioflamingo.eval import nano_skills
 from audioflamingo.eval.metrics import Measured, accuracy, word_error_rate
 from audioflamingo.types import Audio, Message
 from audioflamingo.world import tasks
+from audioflamingo.world.drill import is_of_said_words
 from audioflamingo.world.scenes import (
     SPEECH_LEVEL,
     Dice,
@@ -72,14 +73,23 @@ def _spoken_item(source: Source, speaker_of: Callable[[Dice], Speaker], dice: Di
     return Item(scene, tasks.TRANSCRIBE[0], scene.transcript or "")
 
 
-def _speech(engine: str, strength: float, voice: str | None = None) -> Callable[[Dice], Item]:
+def _speech(
+    engine: str, strength: float, voice: str | None = None, *, of_said_words: bool | None = None
+) -> Callable[[Dice], Item]:
+    """Items of an engine, or of one of its voices; of sentences all of whose words training says, or not all."""
     source = Source("test", strength=strength)
 
     def speaker_of(dice: Dice) -> Speaker:
         speaker = draw_speaker(dice.plain, (engine,))
         return Speaker(engine, voice, "male", speaker.rate) if voice else speaker
 
-    return lambda dice: _spoken_item(source, speaker_of, dice)
+    def item(dice: Dice) -> Item:
+        while True:
+            found = _spoken_item(source, speaker_of, dice)
+            if of_said_words is None or is_of_said_words(found.answer) == of_said_words:
+                return found
+
+    return item
 
 
 def _question(make: Callable[[Dice], Scene], task: str, *, phrasing: bool = False) -> Callable[[Dice], Item]:
@@ -100,6 +110,13 @@ def test_sets() -> Iterator[TestSet]:
     """All rows of the table, in order."""
     yield TestSet("transcription, new sentences, espeak-ng, clean", "wer", _speech("espeak-ng", 0.0))
     yield TestSet("transcription, new sentences, flite, clean", "wer", _speech("flite", 0.0))
+    for engine in ("espeak-ng", "flite"):
+        for told, of_said_words in (
+            ("all words said in training", True),
+            ("with a word never said in training", False),
+        ):
+            yield TestSet(f"transcription, new sentences, {engine}, clean, {told}", "wer",
+                          _speech(engine, 0.0, of_said_words=of_said_words))  # fmt: skip
     yield TestSet("transcription, new sentences, espeak-ng, rooms and noise", "wer", _speech("espeak-ng", 1.0))
     yield TestSet("transcription, new sentences, flite, rooms and noise", "wer", _speech("flite", 1.0))
     yield TestSet("transcription, engine and voice never heard (festival ked)", "wer",

@@ -76,6 +76,10 @@ def _is_small_count(turn: Turn) -> bool:
     return turn.rule == "count" and 1 <= turn.value <= MOST_COUNTED
 
 
+def _is_count_of_kinds(turn: Turn) -> bool:
+    return turn.rule == "num_kinds"
+
+
 def _refers_back(turn: Turn) -> bool:
     return turn.rule in ("which_clip", "longer_clip", "num_clips", "nth")
 
@@ -86,7 +90,7 @@ def rows() -> Iterator[Row]:
     yield from _both("order of four sounds", sounds.temporal_order, 0.95)
     for rule in ("when", "starts", "again", "at"):
         yield Row(f"times in a short scene: {rule}", _timed, choose=partial(_has_rule, rule), goal=0.90, share=0.5)
-    yield from _both("kinds of sound counted", sounds.counting, 0.90, choose=lambda turn: turn.rule == "num_kinds")
+    yield from _both("kinds of sound counted", sounds.counting, 0.90, choose=_is_count_of_kinds)
     yield from _both("louder, longer, approaching", sounds.temporal_attributes, 0.90)
     yield from _music()
     yield from _both("speaker: pace", speech.ATTRIBUTES["pace"], 0.90)
@@ -161,8 +165,12 @@ def _at_once() -> Iterator[Row]:
 
 
 def _thoughts() -> Iterator[Row]:
-    yield Row("counting 1 to 6, thinking", sounds.counting, choose=_is_small_count, thinks=True)
-    yield Row("order of four sounds, thinking", sounds.temporal_order, thinks=True)
+    """Where answers without thoughts are all right, thoughts cannot make them better: unknown and noisy sounds, too."""
+    noisy = World("test_known", strength=1.0, phrasings="train")
+    for told, world in (("", _known()), (", rooms and noise", noisy), (", never heard", _unknown())):
+        yield Row(f"counting 1 to 6{told}, thinking", sounds.counting, world, _is_small_count, thinks=True)
+        yield Row(f"order of four sounds{told}, thinking", sounds.temporal_order, world, thinks=True)
+        yield Row(f"kinds of sound counted{told}, thinking", sounds.counting, world, _is_count_of_kinds, thinks=True)
 
 
 def _other_words() -> Iterator[Row]:

@@ -17,7 +17,14 @@ from functools import cache
 
 from audioflamingo.world.lexicon import MORE_FILE, sections, word_classes
 from audioflamingo.world.lexicon.inflection import FORMS
-from audioflamingo.world.text import SentenceGenerator, finish, is_kept, normalise, train_words
+from audioflamingo.world.text import (
+    SentenceGenerator,
+    finish,
+    is_kept,
+    normalise,
+    train_vocabulary,
+    train_words,
+)
 
 # Shares of the kinds of text.
 SALAD, EXCHANGED, FEW = 0.45, 0.3, 0.13  # the rest is made-up words
@@ -45,6 +52,17 @@ def more_words() -> tuple[str, ...]:
     """The words of `more_words.txt` that training may say."""
     words = (word for _, line in sections(MORE_FILE) for word in line.split())
     return tuple(dict.fromkeys(word for word in words if word not in kept_words() and not is_kept(word)))
+
+
+def is_of_said_words(text: str) -> bool:
+    """Whether training says every word of it, in a sentence or to practise with; "anna's" counts as "anna"."""
+    known, more = train_vocabulary(), _more_set()
+    return all(form in known or form in more or form.removesuffix("'s") in known for form in normalise(text).split())
+
+
+@cache
+def _more_set() -> frozenset[str]:
+    return frozenset(more_words())
 
 
 @cache

@@ -74,3 +74,10 @@ def test_a_source_says_them_only_where_it_is_told_to():
     sentences = SentenceGenerator("train")
     assert _text(plain, Dice.of(7)) == sentences.sentence(Dice.of(7).plain)
     assert _text(drilled, Dice.of(7)) != sentences.sentence(Dice.of(7).plain)
+
+
+def test_what_training_says_is_known_word_by_word():
+    (kept,) = [word for word in sorted(drill.kept_words()) if contains_unseen(word) and word.isalpha()][:1]
+    (more,) = drill.more_words()[-1:]
+    assert drill.is_of_said_words(f"Every {more} will sing, Anna's dog said.")
+    assert not drill.is_of_said_words(f"every {kept} will sing")
