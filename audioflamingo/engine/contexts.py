@@ -6,6 +6,7 @@ heads, Hkv key heads, G query heads that share one, T positions, Dh head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,6 +20,7 @@ from audioflamingo.engine.scheduler import Chunk
 from audioflamingo.engine.sequence import Sequence
 from audioflamingo.model.attention import Packing, attend, scaled_dot_product
 from audioflamingo.model.placing import sent
+from audioflamingo.model.quantize.native import attention as compiled
 
 SHORT_TOKENS = 1_024  # longer sequences are worth a call of their own
 MAX_PADDING = 2  # times the shortest of a group that may be read of it
@@ -46,10 +48,14 @@ class PagedDecodeContext:
 
 
 class RunDecodeContext:
-    """The same on a CPU: keys and values are read where they lie, as many sequences in one call as lie evenly apart."""
+    """The same on a CPU: keys and values are read where they lie, as many sequences in one call as lie evenly apart.
 
-    def __init__(self, cache: PagedCache, sequences: Rows[Sequence]) -> None:
+    With `is_compiled`, for a step that runs compiled kernels anyway, one of these reads what lies alone.
+    """
+
+    def __init__(self, cache: PagedCache, sequences: Rows[Sequence], *, is_compiled: bool = False) -> None:
         self._cache = cache
+        self._attend_one = compiled.attend if is_compiled and compiled.can_attend(cache.keys[0]) else scaled_dot_product
         self._runs = [sequence.runs(sequence.num_tokens) for sequence in sequences]
         self._slots = torch.tensor([sequence.slot(sequence.num_tokens - 1) for sequence in sequences])
         self._slot = sequences[0].slot(sequences[0].num_tokens - 1) if len(sequences) == 1 else None
@@ -65,7 +71,7 @@ class RunDecodeContext:
         else:
             pair.select(1, self._slot).copy_(torch.cat([key, value]))
         grouped = query.view(query.shape[0], pair.shape[2], -1, query.shape[2])
-        parts = [group.attend(grouped[group.rows], pair, self._runs) for group in self._groups]
+        parts = [group.attend(grouped[group.rows], pair, self._runs, self._attend_one) for group in self._groups]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).flatten(1, 2)
 
     def _attend_widened(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -103,11 +109,17 @@ class _Group:
         mask = (torch.arange(longest) < lengths[:, None])[:, None, None]
         return cls(rows, runs[1][0][0] - runs[0][0][0], longest, mask)
 
-    def attend(self, query: Tensor, pair: Tensor, runs: list[list[tuple[int, int]]]) -> Tensor:
-        """(B, Hkv, G, Dh) outputs for queries of the same shape."""
+    def attend(
+        self,
+        query: Tensor,
+        pair: Tensor,
+        runs: list[list[tuple[int, int]]],
+        attend_one: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """(B, Hkv, G, Dh) outputs for queries of the same shape; those of a single one come from `attend_one`."""
         own = runs[self.rows.start]
         if self.mask is None:
-            return scaled_dot_product(query, *stretches_of(pair, own))
+            return attend_one(query, *stretches_of(pair, own))
         halves, slots, heads, width = pair.stride()
         shape = (2, query.shape[0], pair.shape[2], self.longest, pair.shape[3])
         seen = pair.as_strided(shape, (halves, self.stride * slots, heads, slots, width), own[0][0] * slots)

@@ -250,7 +250,7 @@ def decode_in_place(
         cache: in which every sequence holds the block of its last token, which is not in the cache yet.
         sequences: the batch.
     """
-    context = RunDecodeContext(cache, sequences)
+    context = RunDecodeContext(cache, sequences, is_compiled=isinstance(lean, QuantizedLean))
     tokens = torch.tensor([sequence.last_token for sequence in sequences])
     positions = [sequence.num_tokens - 1 for sequence in sequences]
     if lean is not None:

@@ -39,7 +39,7 @@ def compile_kernels() -> Path | Unbuilt:
         return Unbuilt("they are for Linux on x86-64")
     if NEEDED - _processor_flags():
         return Unbuilt("this processor has no AVX2")
-    sources = {"linear.c": (), "linear_avx2.c": ()} | (
+    sources = {"linear.c": (), "linear_avx2.c": (), "attention.c": ()} | (
         {"linear_avx512.c": tuple(AVX512.values())} if has_avx512() else {}
     )
     texts = [FOLDER / "linear.h", FOLDER / "tiles.h", *(FOLDER / name for name in sources)]

@@ -21,13 +21,13 @@ def loaded(folder, scheme):
     return load_flamingo(folder, quantize=scheme).eval().requires_grad_(False)
 
 
-def filled_cache(config, lengths):
-    """A cache with random keys and values, and sequences that lie in it."""
+def filled_cache(config, lengths, *, is_scattered=False):
+    """A cache with random keys and values, and sequences that lie in it, in order or with their blocks backwards."""
     cache = PagedCache(config, torch.float32, torch.device("cpu"), 1 + sum(num_blocks_for(one + 1) for one in lengths))
     generator = torch.Generator().manual_seed(0)
     for index in range(config.num_layers):
         cache.pair(index).normal_(generator=generator)
-    free, sequences = list(range(1, cache.num_blocks)), []
+    free, sequences = sorted(range(1, cache.num_blocks), reverse=is_scattered), []
     for index, length in enumerate(lengths):
         ids = torch.randint(0, 200, (length,), generator=generator).tolist()
         one = Sequence(index, Prompt(tuple(ids)), Sampling(), 2000)
@@ -49,6 +49,18 @@ def test_a_step_equals_that_of_the_modules(small_folder, scheme, lengths):
         expected = decode_in_place(model, None, cache, sequences)
         found = decode_in_place(model, lean, cache, sequences)
     assert found.shape == expected.shape
+    assert float((found - expected).norm() / expected.norm()) < TOLERANCE
+
+
+@needs_kernels
+@pytest.mark.parametrize("lengths", [[200], [200, 90, 7]])
+def test_sequences_may_lie_in_many_places(small_folder, lengths):
+    model = loaded(small_folder, "int4")
+    cache, sequences = filled_cache(model.config.decoder, lengths, is_scattered=True)
+    assert len(sequences[0].runs(lengths[0])) > 1
+    with torch.inference_mode():
+        expected = decode_in_place(model, None, cache, sequences)
+        found = decode_in_place(model, QuantizedLean.of(model.decoder), cache, sequences)
     assert float((found - expected).norm() / expected.norm()) < TOLERANCE
 
 
