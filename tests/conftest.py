@@ -11,7 +11,7 @@ from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
 
 try:
     from hypothesis import settings
-except ModuleNotFoundError:  # a machine that is lent for its GPU may have little else
+except ModuleNotFoundError:  # a machine with a GPU may have little else
     HAS_HYPOTHESIS = False
 else:
     HAS_HYPOTHESIS = True

@@ -23,8 +23,10 @@ from audioflamingo.model.weights import load_flamingo
 
 OPTIONS = ("--batch-s", "4", "--epochs", "4", "--rate", "0.003", "--save-every", "2", "--device", "cpu")
 PACKS = ("--micro-s", "2", "--epochs", "2", "--batch-s", "8")  # the last option of a name wins
-# A copy of this process starts at once; a new one imports everything again. The slow test at the end does that.
-FORK = multiprocessing.get_context("fork")
+# A copy of a server that has imported everything starts at once; one of this process could not train once autograd has
+# started threads here. The slow test at the end starts new programs.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["torch", "audioflamingo.cli.main", "audioflamingo.train.run"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -86,14 +88,15 @@ def _nobody_stays():
         process.join(30)
 
 
-def forked(arguments, environment=None, errors=None):
-    def child():
-        if errors is not None:
-            sys.stderr = errors.open("a", buffering=1)
-        os.environ.update(environment or {})
-        sys.exit(main(arguments))
+def child(arguments, environment, errors):
+    if errors is not None:
+        sys.stderr = errors.open("a", buffering=1)
+    os.environ.update(environment or {})
+    sys.exit(main(arguments))
 
-    process = FORK.Process(target=child)
+
+def forked(arguments, environment=None, errors=None):
+    process = SERVER.Process(target=child, args=(arguments, environment, errors))
     process.start()
     FORKED.append(process)
     return process

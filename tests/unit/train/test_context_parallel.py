@@ -16,6 +16,9 @@ from audioflamingo.train.lora import LoraConfig
 from audioflamingo.train.loss import AnswerLoss, recompute_activations
 
 CPU = torch.device("cpu")
+# Children of a process in which autograd has started threads cannot use autograd; a server that has not can have some.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["torch", "audioflamingo.train.lean", "audioflamingo.train.loss"])
 LORA = LoraConfig(rank=4, alpha=6.0, dropout=0.0)
 
 
@@ -72,11 +75,10 @@ def test_several_processes_give_the_gradients_of_one(size, lengths, is_lean):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    fork = multiprocessing.get_context("fork")
-    results = fork.Queue()
+    results = SERVER.Queue()
     shared = (size, port, lengths, is_lean, results)
     # Daemons: pytest waits at its end for any other child, and would for ever if one hung.
-    children = [fork.Process(target=child, args=(rank, *shared), daemon=True) for rank in range(size)]
+    children = [SERVER.Process(target=child, args=(rank, *shared), daemon=True) for rank in range(size)]
     for process in children:
         process.start()
     try:
