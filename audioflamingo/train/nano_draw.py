@@ -33,7 +33,7 @@ import torch
 
 from audioflamingo.train.nano_packed import PackedPlan
 from audioflamingo.train.nano_pool import Draws, Ring, is_long_step
-from audioflamingo.train.nano_render import _end_with_parent
+from audioflamingo.train.nano_render import end_with_parent
 
 NEXT, SHORT, LONG, READ = b"n", b"s", b"l", b"r"
 """Requests: the run's next step, a short or a long one out of turn; and that a shard's samples have been read."""
@@ -282,7 +282,7 @@ class Apart:
 
 def run_drawer(order: DrawOrder, line: socket.socket) -> None:
     """Draw for who holds the other end of `line`, until that is closed."""
-    _end_with_parent()
+    end_with_parent()
     for number in (signal.SIGTERM, signal.SIGINT):  # whole groups get them; the trainer still wants to save
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

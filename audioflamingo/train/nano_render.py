@@ -326,7 +326,7 @@ def _flat(seed: tuple[int, ...]) -> int:
 
 def run_order(order: RenderOrder, worker: int, num_workers: int, stop: StopEvent) -> None:
     """Write this worker's shards until told to stop; waits while too many are unread."""
-    _end_with_parent()
+    end_with_parent()
     if multiprocessing.parent_process() is not None:
         os.nice(NICENESS)
     tokenizer = PlainTokenizer(order.tokenizer_file)
@@ -345,7 +345,7 @@ def run_order(order: RenderOrder, worker: int, num_workers: int, stop: StopEvent
         (order.folder / f"next-{worker}.txt").write_text(str(number))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A trainer that is killed cannot end its workers, so each of them watches it."""
     parent = multiprocessing.parent_process()
     if parent is None:  # not a worker's process

@@ -2,10 +2,7 @@
 
 import dataclasses
 import hashlib
-import multiprocessing
-import os
 import shutil
-import socket
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from test_two_gpus import job
 from tiny_training import write_base
+from two_processes import in_two, take_rank
 
 from audioflamingo.model.weights import load_flamingo, save_flamingo
 from audioflamingo.train import run as running
@@ -82,8 +80,7 @@ def run(base, out, name, processes):
 
 
 def child(rank, port, device, base, out, wanted, results):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    take_rank(rank, port)
     with joined(device, shards=True, timeout_s=60) as processes:
         for name, way in wanted:
             shards, splits = WAYS[way]
@@ -91,33 +88,10 @@ def child(rank, port, device, base, out, wanted, results):
             results.put((rank, name, way, run(base, out / name / way, name, several)))
 
 
-def in_two(device, base, out, wanted):
+def outcomes(device, base, out, wanted):
     """What each of two processes saw of runs: {(rank, name, way): outcome}."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    spawn = multiprocessing.get_context("spawn")  # a copy of a process that has used a GPU cannot use one
-    results = spawn.Queue()
-    shared = (port, device, base, out, wanted, results)
-    children = [spawn.Process(target=child, args=(rank, *shared), daemon=True) for rank in range(2)]
-    for process in children:
-        process.start()
-    try:
-        found = [results.get(timeout=120) for _ in range(2 * len(wanted))]
-        for process in children:
-            process.join(60)
-            assert process.exitcode == 0
-    finally:
-        for process in children:
-            process.kill()
+    found = in_two(child, (device, base, out, wanted), 2 * len(wanted))
     return {(rank, name, way): outcome for rank, name, way, outcome in found}
-
-
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request):
-    if request.param == "cuda" and torch.cuda.device_count() < 2:
-        pytest.skip("needs two GPUs")
-    return request.param
 
 
 def alone(device):
@@ -149,7 +123,7 @@ def is_adapter(name):
 
 def test_adapters_over_a_base_in_shards_are_those_of_one_process(device, short_base, tmp_path):
     names = ("lora", "lora_fp32")
-    found = in_two(device, short_base, tmp_path, [(name, way) for name in names for way in WAYS])
+    found = outcomes(device, short_base, tmp_path, [(name, way) for name in names for way in WAYS])
     for name in names:
         expected = run(short_base, tmp_path / name / "one", name, alone(device))
         adapters = {way: load_file(tmp_path / name / way / ADAPTER) for way in ("one", *WAYS)}
@@ -168,13 +142,13 @@ def test_adapters_over_a_base_in_shards_are_those_of_one_process(device, short_b
 
 def test_a_run_of_adapters_over_shards_goes_on_with_the_same_bits_and_in_one_process(device, short_base, tmp_path):
     wanted = [("lora", "shards")]
-    before = in_two(device, short_base, tmp_path, wanted)
+    before = outcomes(device, short_base, tmp_path, wanted)
     folder, alone_too = tmp_path / "lora" / "shards", tmp_path / "lora" / "one"
     adapter = load_file(folder / ADAPTER)
     (folder / ADAPTER).unlink()
     shutil.rmtree(sorted((folder / "checkpoints").glob("step-*"))[-1])
     shutil.copytree(folder, alone_too)
-    after = in_two(device, short_base, tmp_path, wanted)
+    after = outcomes(device, short_base, tmp_path, wanted)
     again = load_file(folder / ADAPTER)
     assert len(after[0, "lora", "shards"].losses) == 1  # the others were not made again
     if device == "cpu":
@@ -187,7 +161,7 @@ def test_a_run_of_adapters_over_shards_goes_on_with_the_same_bits_and_in_one_pro
 
 def test_only_what_is_trained_is_kept_in_fp32_and_all_else_stays_as_it_is(device, short_base, tmp_path):
     names = ("stage_1", "stage_2", "lora_and_projector")
-    found = in_two(device, short_base, tmp_path, [(name, "shards") for name in names])
+    found = outcomes(device, short_base, tmp_path, [(name, "shards") for name in names])
     first = load_flamingo(short_base).state_dict()
     for name in names:
         parts, outcome = STAGED[name].trains, found[0, name, "shards"]

@@ -1,15 +1,13 @@
 """Several processes give what one gives with twice the packs: on two GPUs by NCCL, and on a CPU by gloo."""
 
 import dataclasses
-import multiprocessing
-import os
-import socket
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from tiny_training import write_base
+from two_processes import in_two, take_rank
 
 from audioflamingo.model.weights import load_flamingo
 from audioflamingo.train.data import Component
@@ -27,7 +25,7 @@ WAYS = {"copies": (False, False), "shards": (True, False), "sequence": (False, T
 
 @dataclass(frozen=True)
 class Noise:
-    """A sound that is no file: a machine that is lent for its GPUs has nothing that reads one."""
+    """A sound that is no file: a machine with GPUs may have nothing that reads one."""
 
     name: str
     seconds: float
@@ -71,8 +69,7 @@ def run(base, out, processes):
 
 
 def child(rank, port, device, base, out, results):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    take_rank(rank, port)
     with joined(device, shards=True, timeout_s=60) as processes:
         assert processes.least(5 + rank) == 5
         for way, (shards, splits) in WAYS.items():
@@ -80,34 +77,11 @@ def child(rank, port, device, base, out, results):
             results.put((rank, way, run(base, out / way, several)))
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request):
-    if request.param == "cuda" and torch.cuda.device_count() < 2:
-        pytest.skip("needs two GPUs")
-    return request.param
-
-
 def test_two_processes_learn_what_one_learns_from_twice_the_packs(device, tmp_path):
     base = write_base(tmp_path / "base")
     expected = run(base, tmp_path / "one", Processes(torch.device("cuda:0" if device == "cuda" else device)))
     assert len(expected) == NUM_STEPS
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    spawn = multiprocessing.get_context("spawn")  # a copy of a process that has used a GPU cannot use one
-    results = spawn.Queue()
-    shared = (port, device, base, tmp_path, results)
-    children = [spawn.Process(target=child, args=(rank, *shared), daemon=True) for rank in range(2)]
-    for process in children:
-        process.start()
-    try:
-        found = [results.get(timeout=120) for _ in range(2 * len(WAYS))]
-        for process in children:
-            process.join(60)
-            assert process.exitcode == 0
-    finally:
-        for process in children:
-            process.kill()
+    found = in_two(child, (device, base, tmp_path), 2 * len(WAYS))
     assert {(rank, way) for rank, way, _ in found} == {(rank, way) for rank in range(2) for way in WAYS}
     for rank, way, losses in found:
         assert losses == pytest.approx(expected, rel=TOLERANCE), (rank, way)
