@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
+from audioflamingo.train.nano_ablation import LEFT_OUT, shortened, without
 from audioflamingo.train.nano_bench import bench, chosen_speed, listed_kernels, start_look
 from audioflamingo.train.nano_check import Checks
 from audioflamingo.train.nano_feed import NanoFeed
@@ -149,7 +150,7 @@ class Piece:
         recipe = self.recipe
         return Draws(
             recipe.short, recipe.long, recipe.long_share, recipe.model.decoder.vocab_size,
-            tokenizer.encode("<sound>")[0], recipe.token_noise,
+            tokenizer.encode("<sound>")[0], recipe.token_noise, recipe.one_clip,
         )  # fmt: skip
 
     @property
@@ -320,7 +321,9 @@ def main() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape
     torch.set_float32_matmul_precision("high")
     recipe = RECIPES[options.recipe]()
-    recipe = slowed(recipe, options.rates)
+    recipe = shortened(slowed(recipe, options.rates), options.phases)
+    if options.without:
+        recipe = without(recipe, options.without)
     if options.step_s:
         recipe = shrunk(recipe, TINY if options.tiny else recipe.model, options.step_s)
     if options.assemble:
@@ -367,6 +370,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--heads", type=Path, help="heads.safetensors that belong to it")
     parser.add_argument("--adapter", type=Path, help="folder of an adapter to go on from, with --recipe think")
     parser.add_argument("--rates", type=float, default=1.0, help="share of the recipe's learning rates")
+    parser.add_argument("--phases", type=float, default=1.0, help="share of the time at which its phases begin")
+    parser.add_argument("--without", choices=list(LEFT_OUT), help="leave out one thing, with --recipe from_nothing")
     parser.add_argument("--resume", type=Path, help="folder of a small state")
     parser.add_argument("--piece-s", type=float, default=500.0, help="seconds of training in this piece")
     parser.add_argument("--decay-s", type=float, default=0.0, help="so many of them end it with falling rates")

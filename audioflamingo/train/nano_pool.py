@@ -47,6 +47,7 @@ class Draws:
     vocab_size: int
     placeholder: int
     token_noise: float = 0.1
+    one_clip: bool = False
 
 
 class Shard:
@@ -62,6 +63,7 @@ class Shard:
         self.num_frames = int(self.sizes.sum())
         self.num_windows = np.diff(windows)
         self.num_spans = np.diff(arrays["labels_offsets"][windows])
+        self.last_clip = np.maximum.reduceat(np.append(arrays["clips"], 0), windows[:-1])
         self.num_tokens = np.diff(arrays["ids_offsets"])
         self.num_learnt = np.add.reduceat((arrays["learnt"] > 0).astype(np.int64), arrays["ids_offsets"][:-1])
         sums = np.add.reduceat(arrays["weights"], sequences[:-1])
@@ -99,6 +101,7 @@ class Table:
         # By their length: a minute is drawn often anyway, and ten minutes are as hard as they are rare.
         self.until_long = np.cumsum(self.frames[self.long].astype(np.float64))
         self.short = np.flatnonzero(self.frames <= LONG_S * 50)
+        self.short_alone = self.short[self._joined("last_clip")[self.short] == 0]
 
     def _joined(self, name: str) -> npt.NDArray[Any]:
         return np.concatenate([np.zeros(0, np.int64), *(getattr(shard, name) for shard in self.shards)])
@@ -204,7 +207,7 @@ class Ring:
         is_long = is_long and len(table.long) > 0
         shape = draws.long if is_long else draws.short
         return make_plan(
-            _fill(table, rng, shape, is_long), shape, rng, vocab_size=draws.vocab_size,
+            _fill(table, rng, shape, is_long, one_clip=draws.one_clip), shape, rng, vocab_size=draws.vocab_size,
             placeholder=draws.placeholder, token_noise=draws.token_noise,
         )  # fmt: skip
 
@@ -241,7 +244,7 @@ def is_long_step(number: int, share: float) -> bool:
     return math.floor((number + 1) * share) > math.floor(number * share)
 
 
-def _fill(table: Table, rng: np.random.Generator, shape: Shape, begins_long: bool) -> list[Picked]:
+def _fill(table: Table, rng: np.random.Generator, shape: Shape, begins_long: bool, *, one_clip: bool) -> list[Picked]:
     """Long sounds for about `LONG_FRAMES` of the room, if it begins so, then short ones until hardly any fits."""
     room, picked = Room(shape), list[Picked]()
     if begins_long:
@@ -250,9 +253,9 @@ def _fill(table: Table, rng: np.random.Generator, shape: Shape, begins_long: boo
         for item in table.long[np.minimum(drawn, len(table.long) - 1)].tolist():
             if room.left[0] > least:
                 _take(table, rng, room, np.array([item]), picked, 1)
-    misses = 0
+    misses, short = 0, table.short_alone if one_clip else table.short
     while misses < MISSES:
-        misses = _take(table, rng, room, rng.choice(table.short, CANDIDATES), picked, MISSES, misses)
+        misses = _take(table, rng, room, rng.choice(short, CANDIDATES), picked, MISSES, misses)
     assert picked, "no conversation fits into a step"
     return picked
 

@@ -48,6 +48,7 @@ class NanoRecipe:
         long: room of a step with a long one.
         long_share: share of the latter.
         token_noise: share of learnt tokens that are replaced where they are input.
+        one_clip: leave out short conversations about several clips.
         ema: decay of the average of weights, a step.
         checks: held-out items of each kind; None takes the usual.
         adapter: what stage 3.5 trains on a frozen model; None trains the model.
@@ -71,6 +72,7 @@ class NanoRecipe:
     long: Shape = field(default_factory=lambda: Shape(longest_tokens=LONG_TOKENS))
     long_share: float = 0.25
     token_noise: float = 0.08
+    one_clip: bool = False
     ema: float = 0.998
     checks: dict[str, int] | None = None
     adapter: LoraConfig | None = None

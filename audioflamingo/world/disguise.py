@@ -25,6 +25,7 @@ NUM_BINS = FRAME // 2 + 1
 NUM_CEPSTRA = 40  # below a pitch of 400 Hz the cepstrum up to here is the throat's, not the voice's
 FLOOR = 1e-6
 WANDER_POINTS_A_S = 2.0
+BENDS_AT_HZ = (0.0, 500.0, 1_500.0, 2_600.0, 4_500.0, 8_000.0)  # roughly where the formants of a vowel lie
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,21 @@ class Change:
         breath: share of each frame's phases that are replaced by noise, 0 to 1.
         tilt_db: slope added from 0 to 8 kHz.
         depth: exponent of the envelope; below 1 is flatter, above 1 more resonant.
+        bends: further factors at `BENDS_AT_HZ`, straight between them: throats differ in shape, not in size alone.
     """
 
     formants: float = 1.0
     breath: float = 0.0
     tilt_db: float = 0.0
     depth: float = 1.0
+    bends: tuple[float, ...] = (1.0,) * len(BENDS_AT_HZ)
 
 
 def draw_change(rng: Rng, variety: float) -> Change:
-    """A change for a voice; at full variety its formants move by up to 18 % either way."""
+    """A change for a voice; at full variety its formants move by up to 18 % either way, and each by 8 % of its own."""
     return Change(
         formants=float(np.exp(variety * rng.uniform(-0.166, 0.166))),
+        bends=tuple(np.exp(variety * rng.uniform(-0.08, 0.08, len(BENDS_AT_HZ))).tolist()),
         breath=float(variety * rng.choice((0.0, 0.0, 0.0, rng.uniform(0.1, 0.5), rng.uniform(0.5, 1.0) ** 2))),
         tilt_db=float(variety * rng.uniform(-12.0, 12.0)),
         depth=float(1.0 + variety * rng.uniform(-0.3, 0.25)),
@@ -67,10 +71,11 @@ def changed(x: Samples, change: Change, rng: Rng) -> Samples:
     spectrum = _analyse(x)
     magnitude = np.abs(spectrum)
     log = np.log(np.maximum(magnitude, FLOOR + 1e-4 * magnitude.max(axis=1, keepdims=True)))
-    gain = np.exp(log @ _moving(round(change.formants, 2), round(change.depth, 2)) + _tilt(change.tilt_db))
+    envelope = log @ _smoothing()
+    gain = np.exp(_moved(envelope, change) - envelope + _tilt(change.tilt_db))
     out = spectrum * gain
     if change.breath > 0:
-        out = _breathy(out, np.exp(log @ _smoothing()) * gain, change.breath, rng)
+        out = _breathy(out, np.exp(envelope) * gain, change.breath, rng)
     return _as_loud(_synthesise(out, len(x)), x)
 
 
@@ -125,17 +130,15 @@ def _smoothing() -> Samples:
     return np.asarray(fft.rfft(cepstra, axis=1).real, np.float32)
 
 
-@lru_cache(maxsize=256)
-def _moving(factor: float, depth: float) -> Samples:
-    """(bins, bins) from log magnitudes to the log gain that moves their envelope by a factor in frequency."""
-    last = NUM_BINS - 1
-    places = np.minimum(np.arange(NUM_BINS) / factor, last - 1e-3)
+def _moved(envelope: Samples, change: Change) -> Samples:
+    """(frames, bins) log envelopes with their frequencies moved, and made flatter or more resonant."""
+    bins = np.arange(NUM_BINS)
+    knots = np.asarray(BENDS_AT_HZ) / BENDS_AT_HZ[-1] * (NUM_BINS - 1)
+    places = np.clip(bins / (change.formants * np.interp(bins, knots, change.bends)), 0.0, NUM_BINS - 1 - 1e-3)
     low = places.astype(np.int64)
-    warp = np.zeros((NUM_BINS, NUM_BINS), np.float32)
-    warp[low, np.arange(NUM_BINS)] = 1.0 - (places - low)
-    warp[low + 1, np.arange(NUM_BINS)] += places - low
-    envelope = _smoothing()
-    return np.asarray(envelope @ (warp * np.float32(depth) - np.eye(NUM_BINS, dtype=np.float32)), np.float32)
+    share = (places - low).astype(np.float32)
+    moved = envelope[:, low] * (1.0 - share) + envelope[:, low + 1] * share
+    return np.asarray(moved * np.float32(change.depth), np.float32)
 
 
 @lru_cache(maxsize=1)

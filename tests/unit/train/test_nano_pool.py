@@ -203,3 +203,19 @@ def test_a_clip_is_cut_to_windows_with_its_labels():
 def test_ctc_labels_spell_the_transcript():
     assert "".join(CTC_ALPHABET[i - 1] for i in ctc_labels("it's late")) == "it's late"
     assert len(ctc_labels(None)) == 0
+
+
+def test_conversations_about_several_clips_can_be_left_out(tmp_path):
+    alone, other = item(1, 4.0), item(7, 4.0)
+    pair = Item((*item(5, 4.0).windows, replace(other.windows[0], clip=1)), item(5, 8.0).conversations, (1.0, 3.0))
+    save_items([alone, pair, item(2, 3.0)], tmp_path / "pairs.npz")
+    pool = ItemPool(torch.device("cpu"), 2_000_000)
+    pool.append_arrays(load_items(tmp_path / "pairs.npz"))
+    heard = {}
+    for one_clip in (False, True):
+        rng = np.random.default_rng(0)
+        plans = [pool.draw(rng, replace(DRAWS, one_clip=one_clip)) for _ in range(4)]
+        starts = [plan.window_start[plan.window_samples > 0] for plan in plans]
+        heard[one_clip] = set(pool.samples[torch.cat(starts)].tolist())
+    assert {5, 7} <= heard[False]
+    assert heard[True] == {1, 2}

@@ -51,6 +51,19 @@ def test_formants_move_and_the_pitch_stays():
     assert after[high].max() / after[low].max() > 2 * before[high].max() / before[low].max()
 
 
+def test_a_bend_moves_one_formant_alone():
+    x, bends = vowel(formants_hz=(600.0, 3_000.0)), (1.0, 1.0, 1.0, 1.12, 1.0, 1.0)
+    before, hz = spectrum(x)
+    after, _ = spectrum(disguise.changed(x, Change(bends=bends), np.random.default_rng(0)))
+
+    def centre(levels, low, high):
+        inside = (hz > low) & (hz < high)
+        return float(np.sum(hz[inside] * levels[inside] ** 2) / np.sum(levels[inside] ** 2))
+
+    assert centre(after, 2_500, 4_000) / centre(before, 2_500, 4_000) > 1.04
+    assert centre(after, 300, 900) == pytest.approx(centre(before, 300, 900), rel=0.01)
+
+
 def test_breath_fills_between_harmonics():
     x = vowel()
     y = disguise.changed(x, Change(breath=0.6), np.random.default_rng(0))
