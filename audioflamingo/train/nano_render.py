@@ -64,16 +64,16 @@ TRANSCRIPT_TIMES = 2  # how much a token of a plain scene's transcript counts
 COMPARABLE = ("several_clips", "by_example")  # tasks whose clips have levels and voices that can be compared
 # How often each is drawn, in parts of all scenes. Transcripts are the hardest, so they are most of the seconds.
 PLAIN_SHARES: dict[str, float] = {
-    "speech": 64.0, "speech_long": 11.0, "speech_over_sound": 5.0, "one_sound": 7.0, "two_sounds": 5.0, "empty": 2.0,
+    "speech": 64.0, "speech_long": 11.0, "speech_over_sound": 5.0, "one_sound": 9.0, "two_sounds": 6.0, "empty": 2.0,
     "text_only": 5.0,
 }  # fmt: skip
 SKILL_SHARES: dict[str, float] = {
     "temporal_order": 4.5, "temporal_attributes": 4.0, "counting": 6.5, "attribute_identification": 1.0,
     "speaker_attributes": 7.0, "contextual_sound": 1.0, "contextual_speech": 1.2, "information_extraction": 2.0,
     "general": 1.2, "sound_reasoning": 1.2, "music_knowledge": 4.6, "music_reasoning": 5.6, "speech_in_sound": 1.0,
-    "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 2.4,
-    "several_clips": 9.0, "by_example": 2.4,
-    "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.45, "long_order": 0.12,
+    "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 3.2,
+    "several_clips": 9.0, "by_example": 3.4,
+    "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.55, "long_order": 0.12,
     "grounding": 0.55, "summary": 0.10, "topic_relation": 0.08, "causal": 0.10, "response": 0.10,
     "emotion_flip": 0.25,
 }  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from audioflamingo.world.music import widened
+from audioflamingo.world.sounds.apart import APART
 from audioflamingo.world.sounds.further import FURTHER
 from audioflamingo.world.sounds.kinds import Variant
 from audioflamingo.world.sounds.synthesis import (
@@ -36,6 +37,10 @@ from audioflamingo.world.sounds.synthesis import (
     unit,
     wander,
 )
+from audioflamingo.world.sounds.yet_creatures import CREATURES
+from audioflamingo.world.sounds.yet_engines import ENGINES
+from audioflamingo.world.sounds.yet_machines import MACHINES
+from audioflamingo.world.sounds.yet_notes import NOTES
 
 KEYS = {"piano": (33, 90), "guitar": (40, 79), "flute": (60, 93), "violin": (50, 92)}  # lowest and highest of each
 DRUM_KEYS = (36, 38)
@@ -201,7 +206,7 @@ def _bent(rng: Rng, duration_s: float) -> Samples:
     return np.asarray((partials(n, f0, levels) + beating) * swell(n, uniform(rng, 0.01, 0.2), uniform(rng, 0.02, 0.3)))
 
 
-MORE: dict[str, tuple[Variant, ...]] = {
+HERE: dict[str, tuple[Variant, ...]] = {
     **{name: (_note(name),) for name in KEYS},
     "drum": (_drum,),
     "morse_code": (_hand_key,),
@@ -214,6 +219,14 @@ MORE: dict[str, tuple[Variant, ...]] = {
     "camera": (_mirror,),
     "can_opening": (_tab,),
     "tone_sweep": (_bent,),
-    **FURTHER,
 }
+
+
+def _together(*parts: dict[str, tuple[Variant, ...]]) -> dict[str, tuple[Variant, ...]]:
+    """All algorithms of each kind, in the order of the parts."""
+    kinds = dict.fromkeys(kind for part in parts for kind in part)
+    return {kind: tuple(one for part in parts for one in part.get(kind, ())) for kind in kinds}
+
+
+MORE: dict[str, tuple[Variant, ...]] = _together(HERE, FURTHER, ENGINES, MACHINES, CREATURES, NOTES, APART)
 """Further algorithms of a kind, by its name."""

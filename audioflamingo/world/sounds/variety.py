@@ -19,7 +19,7 @@ from audioflamingo.world.sounds.more import MORE
 from audioflamingo.world.sounds.synthesis import log_uniform
 
 BORROWED_SHARE = 0.4
-MORE_SHARE = 0.5  # of the events of a kind that has algorithms for training alone
+LEAST_MORE, MOST_MORE = 0.5, 0.75  # share of the events of a kind that algorithms for training alone make, if any
 FRESH_SHARE, NUM_KEPT = 0.1, 6
 NUM_BANDS = 32
 SHORTEST_S = 0.3
@@ -62,9 +62,15 @@ def render_varied(
 
 def _algorithm(kind: str, rng: np.random.Generator, variant: int, variety: float) -> Variant:
     """The one that is asked for, or in its place one of those for training alone."""
-    if kind in MORE and rng.random() < MORE_SHARE * variety:
+    if kind in MORE and rng.random() < _share_of_more(kind) * variety:
         return MORE[kind][int(rng.integers(len(MORE[kind])))]
     return VARIANTS[kind][variant]
+
+
+def _share_of_more(kind: str) -> float:
+    """Every algorithm as often as any other, within bounds: what the kind's own algorithms make stays well known."""
+    num_more, num_own = len(MORE[kind]), len(TRAINING_VARIANTS[kind])
+    return float(np.clip(num_more / (num_more + num_own), LEAST_MORE, MOST_MORE))
 
 
 def _changed(kind: str, samples: Samples, rng: np.random.Generator, variety: float) -> Samples:

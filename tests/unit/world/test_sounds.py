@@ -1,5 +1,6 @@
 """Sound events: the registry's promises, and whether the sounds are what their names say."""
 
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -237,14 +238,35 @@ def test_kinds_can_be_told_apart_by_a_nearest_centroid():
     assert accuracy > 0.6
 
 
-@pytest.mark.parametrize("name", sorted(MORE))
-def test_algorithms_for_training_alone_make_sound(name):
-    for seed in range(3):
-        seconds = 2.0 if KINDS[name].steady else None
-        x = render_by(MORE[name][0], name, np.random.default_rng(seed), duration_s=seconds)
+@pytest.mark.parametrize(
+    ("name", "index"), [(name, index) for name in sorted(MORE) for index in range(len(MORE[name]))]
+)
+def test_algorithms_for_training_alone_make_sound(name, index):
+    """Of short, usual and long durations where they may be asked for, never silent, the same again from one seed."""
+    for seed, duration_s in enumerate((0.3, 1.5, 20.0) if KINDS[name].steady else (0.3, None, None)):
+        x, same = (
+            render_by(MORE[name][index], name, np.random.default_rng(seed), duration_s=duration_s) for _ in range(2)
+        )
+        np.testing.assert_array_equal(x, same)
         assert np.isfinite(x).all()
         assert np.abs(x).max() == pytest.approx(PEAK, rel=1e-3)
-        assert len(x) / SAMPLE_RATE_HZ >= 0.29
+        assert np.sqrt(np.mean(x**2)) > 0.004
+        seconds = len(x) / SAMPLE_RATE_HZ
+        assert seconds == pytest.approx(duration_s, abs=1e-3) if KINDS[name].steady else 0.3 <= seconds <= 4.0
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MORE if KINDS[name].steady))
+def test_algorithms_for_training_alone_are_quick(name):
+    """A bound far above what they take (about a hundredth of the sound's time), so that a loop over samples fails."""
+    for algorithm in MORE[name]:
+        start = time.process_time()
+        render_by(algorithm, name, np.random.default_rng(0), duration_s=20.0)
+        assert time.process_time() - start < 1.0, algorithm
+
+
+def test_algorithms_for_training_alone_are_different_ones():
+    algorithms = [one for more in MORE.values() for one in more]
+    assert len(set(algorithms)) == len(algorithms)
 
 
 def test_no_kind_is_known_by_one_algorithm_only():
