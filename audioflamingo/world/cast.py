@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
+from audioflamingo.world.tract import ENGINE as TRACT
+from audioflamingo.world.tract import draw_voice
 from audioflamingo.world.voices import (
     ESPEAK_ACCENTS,
     ESPEAK_FEMALE,
@@ -102,25 +104,31 @@ class Voice:
 
 
 def draw_cast(
-    rng: random.Random, engines: tuple[str, ...], sexes: tuple[Sex | None, ...], *, paces: tuple[str, ...] = ("normal",)
-) -> tuple[Voice, ...]:
-    """Distinct voices, one for each entry of `sexes` (None: either)."""
+    rng: random.Random, engines: tuple[str, ...], sexes: tuple[Sex | None, ...], *,
+    paces: tuple[str, ...] = ("normal",), tract_share: float = 0.0,
+) -> tuple[Voice, ...]:  # fmt: skip
+    """Distinct voices, one for each entry of `sexes` (None: either); a share of them are speakers of `tract`."""
     cast: list[Voice] = []
     for index, sex in enumerate(sexes):
         pace = rng.choice(paces)
         taken = {voice.speaker.voice for voice in cast}
         drawn: Sex = "female" if rng.random() < 0.5 else "male"
-        speaker = _draw(rng, engines, sex or drawn, PACES[pace])
+        speaker = _draw(rng, engines, sex or drawn, PACES[pace], tract_share)
         for _ in range(50):
             if speaker.voice not in taken:
                 break
-            speaker = _draw(rng, engines, speaker.sex, PACES[pace])
+            speaker = _draw(rng, engines, speaker.sex, PACES[pace], tract_share)
         cast.append(Voice(f"s{index + 1}", speaker, pace))
     return tuple(cast)
 
 
-def _draw(rng: random.Random, engines: tuple[str, ...], sex: Sex, pace: tuple[float, float]) -> Speaker:
+def _draw(
+    rng: random.Random, engines: tuple[str, ...], sex: Sex, pace: tuple[float, float], tract_share: float
+) -> Speaker:
     """A voice of one sex; an engine without such voices is passed over."""
+    if tract_share and rng.random() < tract_share:
+        voice = draw_voice(rng, clear=True)
+        return Speaker(TRACT, voice, sex, rng.uniform(*pace), rng.uniform(0.9, 1.1), rng.uniform(0.8, 1.2))
     able = [engine for engine in engines if engine == "espeak-ng" or sex in _voices(engine).values()] or list(engines)
     engine = able[0]
     if len(able) > 1:

@@ -21,6 +21,8 @@ from audioflamingo.world.drill import drilled
 from audioflamingo.world.height import heights
 from audioflamingo.world.sounds.variety import render_varied
 from audioflamingo.world.text import SentenceGenerator, normalise
+from audioflamingo.world.tract import ENGINE as TRACT
+from audioflamingo.world.tract import draw_tract_speaker, tract_share
 from audioflamingo.world.voices import EngineMissingError, Sex, Speaker, draw_speaker, speak
 
 Samples = npt.NDArray[np.float32]
@@ -33,6 +35,7 @@ MOST_TRIES = 50  # of a sentence that an engine has a sound for
 SPEECH_LEVEL = 0.1  # root mean square that speech is brought to before the channel
 FULL_SCALE = 0.98
 DISGUISED_SHARE, WANDERING_SHARE = 0.6, 0.5
+TRACT_VARIETY = 0.5  # of a source's: tract's speakers differ by themselves
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,19 @@ def spoken(source: Source, dice: Dice, speaker: Speaker | None = None) -> tuple[
         EngineMissingError: the speaker's engine is not installed.
         FlamingoError: it says nothing of what it is given.
     """
-    speaker = speaker or draw_speaker(dice.plain, source.engines)
+    speaker = speaker or _speaker(source, dice)
     samples, text = _said(source, dice, speaker)
     if source.split == "train" or source.strength > 0:
-        samples = _vary_voice(samples, source, dice)
+        samples = _vary_voice(samples, source, dice, speaker)
     level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-9
     return samples * (SPEECH_LEVEL / level), normalise(text), speaker
+
+
+def _speaker(source: Source, dice: Dice) -> Speaker:
+    share = tract_share(source.split, source.engines, source.variety)
+    if share and dice.plain.random() < share:
+        return draw_tract_speaker(dice.plain)
+    return draw_speaker(dice.plain, source.engines)
 
 
 def _said(source: Source, dice: Dice, speaker: Speaker) -> tuple[Samples, str]:
@@ -159,13 +169,14 @@ def _text(source: Source, dice: Dice) -> str:
     return source.sentences.sentence(dice.plain)
 
 
-def _vary_voice(samples: Samples, source: Source, dice: Dice) -> Samples:
+def _vary_voice(samples: Samples, source: Source, dice: Dice, speaker: Speaker) -> Samples:
     """A change of speed moves pitch and formants together: a vocal tract of another length; `disguise` does more."""
     if source.variety:
+        variety = source.variety * (TRACT_VARIETY if speaker.engine == TRACT else 1.0)
         if dice.plain.random() < DISGUISED_SHARE:
-            samples = disguise.changed(samples, disguise.draw_change(dice.numeric, source.variety), dice.numeric)
+            samples = disguise.changed(samples, disguise.draw_change(dice.numeric, variety), dice.numeric)
         if dice.plain.random() < WANDERING_SHARE:
-            return disguise.wander(samples, dice.numeric, 0.08 * source.variety, dice.plain.uniform(0.85, 1.18))
+            return disguise.wander(samples, dice.numeric, 0.08 * variety, dice.plain.uniform(0.85, 1.18))
         return samples
     if dice.plain.random() < 0.5:
         return samples
@@ -174,7 +185,7 @@ def _vary_voice(samples: Samples, source: Source, dice: Dice) -> Samples:
 
 def speech_scene(source: Source, dice: Dice, *, num_sentences: int = 1) -> Scene:
     """One voice saying one or more sentences."""
-    speaker = draw_speaker(dice.plain, source.engines)
+    speaker = _speaker(source, dice)
     pieces, events, clock = [], [], 0.0
     for index in range(num_sentences):
         samples, text, _ = spoken(source, dice, speaker)

@@ -27,6 +27,7 @@ from audioflamingo.world.said import Statement
 from audioflamingo.world.scenes import Dice
 from audioflamingo.world.sounds.variety import render_varied
 from audioflamingo.world.text import SentenceGenerator, normalise
+from audioflamingo.world.tract import tract_share
 from audioflamingo.world.voices import HELD_OUT_ENGINES, TRAIN_ENGINES
 from audioflamingo.world.word_times import Word, speak_timed
 
@@ -89,6 +90,11 @@ class World:
     def sentences(self) -> SentenceGenerator:
         """Everyday English of the split's side."""
         return SentenceGenerator("train" if self.split == "train" else "test")
+
+    @property
+    def tract_share(self) -> float:
+        """Share of the speakers that are drawn by `tract`."""
+        return tract_share(self.split, self.engines, self.variety)
 
     @property
     def unknown(self) -> bool:

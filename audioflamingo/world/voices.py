@@ -1,7 +1,8 @@
 """Open speech engines behind one small interface: text in, mono sound out, with the facts of the speaker.
 
 Engines: espeak-ng and flite through their C libraries (quick, in-process), festival through its command `text2wave`.
-Whole engines are held out by construction: training hears `TRAIN_ENGINES` only.
+Whole engines are held out by construction: training hears `TRAIN_ENGINES`, and where a world has variety our own
+`tract`, which nothing is measured on.
 """
 
 from __future__ import annotations
@@ -127,7 +128,11 @@ def speak(text: str, speaker: Speaker) -> npt.NDArray[np.float32]:
 @cache
 def open_engine(name: str) -> Engine:
     """The engine of this name, opened once in each process."""
-    makers: dict[str, type[Any]] = {"espeak-ng": _EspeakNG, "flite": _Flite, "festival": _Festival}
+    from audioflamingo.world.tract import Tract  # which builds on this module
+
+    makers: dict[str, type[Any]] = {
+        "espeak-ng": _EspeakNG, "flite": _Flite, "festival": _Festival, "tract": Tract,
+    }  # fmt: skip
     if name not in makers:
         raise EngineMissingError(f"unknown speech engine {name!r}; known: {', '.join(sorted(makers))}")
     engine: Engine = makers[name]()

@@ -1,7 +1,7 @@
 """Speech that is the same every time, with the time of each word where the engine tells.
 
-espeak-ng tells by its events, flite by its utterance structure. `voices.speak` is quicker to call but its engines keep
-state from one utterance to the next; here the same text and speaker give the same samples.
+espeak-ng tells by its events, flite by its utterance structure, tract by its plan. `voices.speak` is quicker to call
+but its engines keep state from one utterance to the next; here the same text and speaker give the same samples.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from audioflamingo.world.espeak_server import (
     speak_here,
 )
 from audioflamingo.world.text import normalise
+from audioflamingo.world.tract import speak_with_words
 from audioflamingo.world.voices import Speaker
 
 Samples = npt.NDArray[np.float32]
@@ -167,4 +168,4 @@ def _flite_wave(library: Any, encoded: bytes, voice: int, spans: list[Span]) -> 
     return wave
 
 
-_TELLERS = {"espeak-ng": _by_espeak, "flite": _by_flite}
+_TELLERS = {"espeak-ng": _by_espeak, "flite": _by_flite, "tract": speak_with_words}

@@ -113,7 +113,7 @@ class Job:
 
     def cast(self, *sexes: Sex | None, paces: tuple[str, ...] = ("normal",)) -> tuple[Voice, ...]:
         """Distinct voices, drawn by the plan."""
-        return draw_cast(self.plan, self.world.engines, sexes, paces=paces)
+        return draw_cast(self.plan, self.world.engines, sexes, paces=paces, tract_share=self.world.tract_share)
 
     def pair(self, values: Sequence[Any]) -> Any:
         """One of the values, or, when flipped, another one: both are drawn, so that either is equally likely."""
