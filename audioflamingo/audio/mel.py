@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from audioflamingo.audio.threads import copied
 from audioflamingo.audio.windows import WINDOW_SAMPLES, num_computed_frames, num_mel_frames
 from audioflamingo.config import HOP_SAMPLES
 from audioflamingo.errors import AudioError
@@ -148,7 +149,7 @@ def _alike(windows: list[torch.Tensor], num_frames: int, device: torch.device) -
     line = torch.zeros(HOP_SAMPLES * num_rows * len(windows), device=device)
     lines = line.view(len(windows), -1)
     centre = PAD_SAMPLES
-    lines[:, centre : centre + length] = _together(windows, device)
+    _bring(windows, list(lines[:, centre : centre + length]))
     lines[:, :centre] = lines[:, centre + 1 : centre + 1 + PAD_SAMPLES].flip(1)
     beyond = _num_mirrored(num_frames)
     if beyond > 0:
@@ -158,14 +159,21 @@ def _alike(windows: list[torch.Tensor], num_frames: int, device: torch.device) -
     return log_power.view(NUM_MEL_BINS, len(windows), num_rows)[:, :, :num_frames].transpose(0, 1).contiguous()
 
 
-def _together(windows: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """(W, N) on the device; on the way to a GPU through pinned memory, which several threads fill and nobody awaits."""
-    if len({window.device for window in windows}) > 1 or windows[0].device == device:
-        return torch.stack([window.to(device) for window in windows])
-    stacked = torch.empty((len(windows), len(windows[0])), pin_memory=device.type == "cuda")
-    for row, window in zip(stacked, windows, strict=True):
-        row.copy_(window)
-    return stacked.to(device, non_blocking=True)
+def _bring(windows: list[torch.Tensor], places: list[torch.Tensor]) -> None:
+    """Copy windows to their places; to a GPU through pinned memory, so that one travels while the next is copied there.
+
+    Nobody awaits the last of them: torch keeps that memory until it has been read.
+    """
+    is_far = places[0].is_cuda and not any(window.is_cuda for window in windows)
+    if not is_far:
+        for window, place in zip(windows, places, strict=True):
+            place.copy_(window)
+        return
+    sizes = [len(window) for window in windows]
+    halfway = torch.split(torch.empty(sum(sizes), pin_memory=True), sizes)
+    arrays = [window.detach().float().numpy() for window in windows]
+    for pinned, place, _ in zip(halfway, places, copied(arrays, [one.numpy() for one in halfway]), strict=True):
+        place.copy_(pinned, non_blocking=True)
 
 
 def _num_mirrored(num_frames: int) -> int:
@@ -175,17 +183,16 @@ def _num_mirrored(num_frames: int) -> int:
 
 def _lay_out(windows: list[torch.Tensor], num_frames: list[int], device: torch.device) -> torch.Tensor:
     """(160 * R,) float32: one window after the other, each with the silence and reflections that its frames see."""
-    line = torch.zeros(HOP_SAMPLES * sum(num + _ROWS_BETWEEN for num in num_frames), device=device)
-    start = 0
-    for window, num in zip(windows, num_frames, strict=True):
-        centre = start + PAD_SAMPLES
-        line[centre : centre + len(window)] = window
-        line[start:centre] = line[centre + 1 : centre + 1 + PAD_SAMPLES].flip(0)
+    lengths = [HOP_SAMPLES * (num + _ROWS_BETWEEN) for num in num_frames]
+    line = torch.zeros(sum(lengths), device=device)
+    parts, centre = torch.split(line, lengths), PAD_SAMPLES
+    _bring(windows, [part[centre : centre + len(window)] for part, window in zip(parts, windows, strict=True)])
+    for part, num in zip(parts, num_frames, strict=True):
+        part[:centre] = part[centre + 1 : centre + 1 + PAD_SAMPLES].flip(0)
         beyond = _num_mirrored(num)
         if beyond > 0:
             end = centre + WINDOW_SAMPLES
-            line[end : end + beyond] = line[end - 1 - beyond : end - 1].flip(0)
-        start += (num + _ROWS_BETWEEN) * HOP_SAMPLES
+            part[end : end + beyond] = part[end - 1 - beyond : end - 1].flip(0)
     return line
 
 

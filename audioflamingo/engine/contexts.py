@@ -18,7 +18,7 @@ from audioflamingo.engine.blocks import num_blocks_for
 from audioflamingo.engine.kv_cache import BLOCK_TOKENS, DecodeBatch, PagedCache, stretches_of
 from audioflamingo.engine.scheduler import Chunk
 from audioflamingo.engine.sequence import Sequence
-from audioflamingo.model.attention import Packing, attend, scaled_dot_product
+from audioflamingo.model.attention import Packing, PaddedContext, attend, num_padded, scaled_dot_product
 from audioflamingo.model.placing import sent
 from audioflamingo.model.quantize.native import attention as compiled
 
@@ -148,7 +148,7 @@ def _belongs(runs: list[list[tuple[int, int]]], start: int, row: int, num_slots:
     return is_even and is_alike and runs[row][0][0] + max(lengths) <= num_slots
 
 
-class ChunkContext:
+class ChunkContext(PaddedContext):
     """Chunks of prompts, packed: each attends to what its sequence has in the cache, and to itself."""
 
     def __init__(self, cache: PagedCache, chunks: Rows[Chunk]) -> None:
@@ -166,11 +166,16 @@ class ChunkContext:
         last_rows = [end - 1 for end, chunk in zip(ends, chunks, strict=True) if chunk.is_last]
         self.last_rows = sent(torch.tensor(last_rows, dtype=torch.int64), cache.device)
         """(B,) int64 rows of the last tokens of those sequences that are read to their end."""
+        are_read_as_given = self._are_fresh and cache.is_read_in_place
+        self.num_rows = num_padded(cache.keys[0], self._packing) if are_read_as_given else self._packing.total
 
     def attend(self, layer_index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionContext`."""
-        key, value = self._cache.write(layer_index, self._slots, key, value)
+        num_new = self._packing.total
+        stored = self._cache.write(layer_index, self._slots, key[:num_new], value[:num_new])
         if self._are_fresh:
+            if not self._cache.is_read_in_place:
+                key, value = stored
             return attend(query, key, value, self._packing, causal=True)
         parts = torch.split(query, list(self._packing.lengths))
         seen = (self._cache.stretches(layer_index, runs) for runs in self._runs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from collections.abc import Sequence as Rows
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,17 @@ from torch import Tensor
 from audioflamingo.audio import log_mel_batch
 from audioflamingo.config import HOP_SAMPLES
 from audioflamingo.engine.aside import Aside
+from audioflamingo.engine.content import glance
 from audioflamingo.engine.memory import memory_errors_told
 from audioflamingo.engine.prompt_graphs import GraphEncoder
 from audioflamingo.engine.sequence import Piece
+from audioflamingo.errors import FlamingoError
 from audioflamingo.model.costs import encoder_flops
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.threads import threads_for
 
 Samples = npt.NDArray[np.float32]
+MOST_GLANCES = 1 << 14  # of windows that were heard, as long ago as the cache of keys and values may reach
 
 
 class WindowEmbeddings:
@@ -46,6 +49,7 @@ class WindowEmbeddings:
         self._windows_at_once = windows_at_once
         self._most_bytes = most_bytes
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._glances: OrderedDict[int, None] = OrderedDict()
         self.num_bytes = 0
         self.num_encoded = 0
         """Windows that the encoder has run so far."""
@@ -63,6 +67,20 @@ class WindowEmbeddings:
     def begin(self, pieces: Iterable[Piece]) -> None:
         """Give the encoder the windows that are not known, and wait for nothing."""
         self._begun(pieces)
+
+    def begin_new(self, pieces: Iterable[Piece]) -> None:
+        """Give the encoder the windows that were surely never heard, and name them while it works.
+
+        Their names would only tell that they are new, which a glance does in no time. All others are left alone, and
+        so is what fails: whoever asks for it is told.
+        """
+        new = [piece for piece in pieces if not piece.sound_keys.are_taken and self._is_new(piece)]
+        size = sum(piece.num_tokens for piece in new) * self._model.config.decoder.width * self._model.dtype.itemsize
+        if self._aside is not None or size > self._most_bytes:
+            return
+        with suppress(FlamingoError):
+            for piece, embedding in zip(new, self._encode(new), strict=True):
+                self._keep(piece.key, embedding)
 
     def are_there(self, pieces: Iterable[Piece]) -> bool:
         """Whether nothing that was begun of these windows is still at work."""
@@ -83,6 +101,16 @@ class WindowEmbeddings:
         self._kept.clear()
         self.num_bytes = 0
 
+    def _is_new(self, piece: Piece) -> bool:
+        """Whether no window like it was ever encoded, or asked about here; from now on it was."""
+        seen = glance(piece.samples)
+        is_new = seen not in self._glances
+        self._glances[seen] = None
+        self._glances.move_to_end(seen)
+        if len(self._glances) > MOST_GLANCES:
+            self._glances.popitem(last=False)
+        return is_new
+
     def _encode(self, pieces: list[Piece]) -> list[Tensor]:
         if not pieces:
             return []
@@ -96,6 +124,8 @@ class WindowEmbeddings:
             graphs=self._graphs,
         )
         self.num_encoded += len(pieces)
+        for piece in pieces:
+            self._is_new(piece)
         by_place = dict(zip(ordered, features, strict=True))
         return [by_place[place] for place in range(len(pieces))]
 

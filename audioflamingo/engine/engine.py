@@ -126,6 +126,9 @@ class Engine:
         """
         config = self.model.config
         pieces = pieces_of(prompt, config.audio_token_id, are_numbered=config.time_rotary is not None)
+        if self._tasks:  # others run or wait: their time is not spent on naming sounds
+            for piece in pieces:
+                piece.sound_keys.take()
         number = next(self._numbers) if index is None else index
         sequence = Sequence(number, prompt, check_sampling(sampling), config.decoder.max_positions, pieces)
         sampler = Sampler(sampling, prompt.ids, config.decoder.vocab_size, self.model.device)
@@ -228,6 +231,7 @@ class Engine:
             return
         runner = self._ready_runner()
         self._notice_what_was_heard(runner)
+        self._listen_first(runner)
         plan = self._scheduler.plan()
         for sequence, error in plan.failed:
             self._fail(sequence, error)
@@ -241,6 +245,11 @@ class Engine:
             if sequence.is_listening:
                 is_done = not self._scheduler.running or runner.embeddings.are_there(sequence.pieces)
                 sequence.is_listening = not is_done
+
+    def _listen_first(self, runner: Runner) -> None:
+        """Let the device hear what is surely new to one that is alone here, while its sounds and blocks are named."""
+        if not self._scheduler.running and len(self._scheduler.waiting) == 1:
+            runner.embeddings.begin_new(self._scheduler.waiting[0].pieces)
 
     def _write(self, plan: Plan, runner: Runner) -> None:
         """One more token of every answer; where all are the likeliest ones, a GPU may begin the step after it."""

@@ -20,6 +20,7 @@ from audioflamingo.model.attention import Packing, attend
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.fused import takes_fused, takes_fused_encoder
 from audioflamingo.model.kernels import SharedPages, attend_chunk
+from audioflamingo.model.walk import modules_of
 
 WINDOW_MEL_FRAMES = 3000
 MOST_WINDOWS = 2  # from three on the GPU is busier than the CPU
@@ -105,10 +106,14 @@ class GraphEncoder:
 
 def _are_plain(module: nn.Module) -> bool:
     """Whether no hook hangs anywhere and no layer was replaced by one of another package or an adapter."""
-    return all(
-        not one._forward_hooks and not one._forward_pre_hooks and type(one).__module__.startswith(_KNOWN_MODULES)
-        for one in module.modules()
+    modules = modules_of(module)
+    return not any(one._forward_hooks or one._forward_pre_hooks for one in modules) and all(
+        map(_is_known, {type(one) for one in modules})
     )
+
+
+def _is_known(kind: type) -> bool:
+    return kind.__module__.startswith(_KNOWN_MODULES)
 
 
 _KNOWN_MODULES = ("torch.nn.modules", "audioflamingo.model.encoder", "audioflamingo.model.projector")

@@ -6,7 +6,7 @@ Shapes: B sequences, A audio tokens, N packed tokens, D decoder width, V vocabul
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Rows
 from contextlib import AbstractContextManager, nullcontext
 
@@ -31,6 +31,7 @@ from audioflamingo.model.lora import SwitchedAdapter
 from audioflamingo.model.placing import sent
 from audioflamingo.model.quantize.lean import QuantizedLean
 from audioflamingo.model.threads import threads_for
+from audioflamingo.model.walk import modules_of
 
 
 class Runner:
@@ -60,12 +61,12 @@ class Runner:
         self._lean = LeanDecoder.of(model.decoder) or QuantizedLean.of(model.decoder)
         self._graphs = graph_writer(model, self.cache)
         self._prefill = GraphPrefill(model, self.cache) if model.device.type == "cuda" else None
-        self._fingerprint = _fingerprint(model)
+        self._fingerprint = weights_state(model)
 
     @property
     def is_current(self) -> bool:
         """Whether the weights are those that wrote what is in the cache, at the same place."""
-        return self._fingerprint == _fingerprint(self._model)
+        return self._fingerprint == weights_state(self._model)
 
     def grow(self, num_blocks: int) -> None:
         """Enlarge the cache.
@@ -147,19 +148,24 @@ def _writing(chunks: Rows[Chunk]) -> str:
     return f"writing {len(chunks)} answers of up to {longest:,} tokens, prompts included"
 
 
-def _fingerprint(model: Flamingo) -> int:
+def weights_state(model: Flamingo) -> int:
     """Changes where a weight is replaced, moved, or written to by anything that torch can see."""
-    return hash(tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in _tensors(model)))
+    tensors = _tensors(model)
+    try:
+        versions = [one._version for one in tensors]
+    except RuntimeError:  # made in inference mode, a tensor keeps no count of what is written to it
+        versions = [0 if one.is_inference() else one._version for one in tensors]
+    return hash((*map(Tensor.data_ptr, tensors), *versions))
 
 
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """All parameters and buffers. A first token waits for this walk, and ten times as long for torch's own."""
-    waiting = [model]
-    while waiting:
-        module = waiting.pop()
-        waiting += [one for one in module._modules.values() if one is not None]
-        yield from (one for one in module._parameters.values() if one is not None)
-        yield from (one for one in module._buffers.values() if one is not None)
+def _tensors(model: nn.Module) -> list[Tensor]:
+    """All parameters and buffers."""
+    found: list[Tensor | None] = []
+    for module in modules_of(model):
+        found += module._parameters.values()
+        if module._buffers:
+            found += module._buffers.values()
+    return [one for one in found if one is not None]
 
 
 def read_chunks(
@@ -196,8 +202,8 @@ def read_chunks(
             return _recorded(prefill, chunks[0], embeddings)
         context = ChunkContext(cache, chunks)
         if not trims:
-            return model.hidden_states(embeddings, context.positions, context)[context.last_rows]
-        return model.hidden_states(embeddings, context.positions, context, context.last_rows)
+            return model.hidden_states(embeddings, context.positions, context, is_spare=True)[context.last_rows]
+        return model.hidden_states(embeddings, context.positions, context, context.last_rows, is_spare=True)
 
 
 def _ends_one_prompt(chunks: Rows[Chunk]) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence as Rows
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from audioflamingo.types import Sampling
 
 MAX_FACTOR = 1e6  # of a temperature or a penalty; what is larger means no more, and logits times it leave fp32
 MIN_PENALTY = 1e-6
+NO_TOKEN = -1
 _SMALLEST = torch.finfo(torch.float32).tiny
 _log = logging.getLogger(__name__)
 
@@ -109,8 +109,8 @@ def choose_tokens(logits: Tensor, samplers: Rows[Sampler]) -> list[int | Flaming
     """Next tokens of a batch from (B, V) logits, one sampler a row; where there is none, the error instead."""
     if samplers and all(sampler.is_plain_greedy for sampler in samplers):
         highest, likeliest = logits.max(-1)
-        pairs = zip(likeliest.tolist(), highest.tolist(), strict=True)
-        return [token if isfinite(logit) else _overflow(logits.dtype) for token, logit in pairs]
+        found = torch.where(highest.isfinite(), likeliest, NO_TOKEN)  # so that the device is waited for once
+        return [_overflow(logits.dtype) if token == NO_TOKEN else token for token in found.tolist()]
     return [_chosen(sampler, row) for sampler, row in zip(samplers, logits, strict=True)]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from audioflamingo.engine.blocks import BLOCK_TOKENS, BlockPool, num_blocks_for
-from audioflamingo.engine.prefix import block_keys
+from audioflamingo.engine.prefix import BlockNames
 from audioflamingo.engine.sequence import Piece, Sequence
 from audioflamingo.errors import FlamingoError, OptionError
 
@@ -128,6 +128,7 @@ class Scheduler:
         self.pool = pool
         self.num_preempted = self.num_read = self.num_reused = 0
         self._limits = limits
+        self._names = BlockNames()
         self._promised: dict[bytes, Sequence] = {}  # content that a running sequence is about to store
 
     @property
@@ -178,7 +179,7 @@ class Scheduler:
         first_block, num_full = sequence.num_cached // BLOCK_TOKENS, chunk.end // BLOCK_TOKENS
         sequence.num_cached = chunk.end
         if num_full > first_block:
-            keys = block_keys(sequence, num_full)
+            keys = self._names.of(sequence, num_full)
             for place in range(first_block, num_full):
                 self.pool.store(sequence.blocks[place], keys[place])
                 self._promised.pop(keys[place], None)
@@ -222,7 +223,7 @@ class Scheduler:
                 deferred.append(sequence)
                 continue
             num_shareable = (sequence.num_tokens - 1) // BLOCK_TOKENS  # at least one token is always read
-            keys = block_keys(sequence, num_shareable)
+            keys = self._names.of(sequence, num_shareable)
             found = self.pool.find(keys)
             if len(found) < num_shareable and keys[len(found)] in self._promised:
                 deferred.append(sequence)  # another reads the very same now; soon it can be had for nothing

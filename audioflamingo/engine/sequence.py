@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from audioflamingo.engine.blocks import BLOCK_TOKENS
 from audioflamingo.errors import FlamingoError
 from audioflamingo.types import Delta, FinishReason, Prompt, Sampling, Usage
+
+if TYPE_CHECKING:
+    from audioflamingo.engine.content import SoundKeys
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,16 +21,24 @@ class Piece:
     Attributes:
         start: first position.
         num_tokens: positions, at least one.
-        key: names the window's content, and its number within its sound where the model looks at that.
         samples: (N,) float32 at 16 kHz.
         number: of the window within its sound.
+        is_numbered: whether the model hears it otherwise by that number.
+        sound_keys: of all windows of its sound.
     """
 
     start: int
     num_tokens: int
-    key: bytes
     samples: Any
     number: int
+    is_numbered: bool
+    sound_keys: SoundKeys
+
+    @cached_property
+    def key(self) -> bytes:
+        """Names the window's content, and its number where the model looks at that; the first one takes a while."""
+        content = self.sound_keys.take()[self.number]
+        return content + self.number.to_bytes(4, "little") if self.is_numbered else content
 
     @property
     def end(self) -> int:
@@ -119,7 +131,7 @@ class Sequence:
         """Token ids of positions [start, end), prompt and answer."""
         num_prompt = self.num_prompt_tokens
         own = self.generated[max(0, start - num_prompt) : max(0, end - num_prompt)]
-        return (*self.prompt.ids[start:end], *own)
+        return (*self.prompt.ids[start:end], *own) if own else self.prompt.ids[start:end]
 
     def runs(self, num_tokens: int) -> list[tuple[int, int]]:
         """(first slot, positions) of the stretches of memory that hold the first `num_tokens` positions, in order."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from audioflamingo.audio import num_audio_tokens, split_windows
-from audioflamingo.engine.content import Samples, content_keys
+from audioflamingo.engine.content import Samples, SoundKeys
 from audioflamingo.engine.sequence import Piece
 from audioflamingo.errors import PromptError
 from audioflamingo.types import Audio, Prompt
 
-_known: WeakKeyDictionary[Audio, list[bytes]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Audio, SoundKeys] = WeakKeyDictionary()
 
 
 def audible_windows(samples: Samples) -> list[Samples]:
@@ -20,6 +20,8 @@ def audible_windows(samples: Samples) -> list[Samples]:
 
 def pieces_of(prompt: Prompt, sound_id: int, *, are_numbered: bool) -> tuple[Piece, ...]:
     """Windows of all sounds of a prompt where they stand in it.
+
+    Their keys are not taken yet: that is for whoever needs them first.
 
     Args:
         prompt: ids and sounds.
@@ -40,18 +42,11 @@ def pieces_of_sound(audio: Audio, start: int = 0, *, are_numbered: bool) -> list
     """Windows of one sound whose first audio token stands at position `start`; see `pieces_of`."""
     pieces = []
     windows = audible_windows(audio.samples)
-    for number, (window, key) in enumerate(zip(windows, _keys(audio, windows), strict=True)):
-        named = key + number.to_bytes(4, "little") if are_numbered else key
-        pieces.append(Piece(start, num_audio_tokens(len(window)), named, window, number))
+    keys = _known.get(audio) or _known.setdefault(audio, SoundKeys(windows))  # kept as long as the sound is
+    for number, window in enumerate(windows):
+        pieces.append(Piece(start, num_audio_tokens(len(window)), window, number, are_numbered, keys))
         start = pieces[-1].end
     return pieces
-
-
-def _keys(audio: Audio, windows: list[Samples]) -> list[bytes]:
-    """Keys of a sound's windows, kept as long as the sound is."""
-    if audio not in _known:
-        _known[audio] = content_keys(windows)
-    return _known[audio]
 
 
 def _check(prompt: Prompt, pieces: list[Piece], sound_id: int) -> None:

@@ -89,6 +89,16 @@ class Packing:
         return sent(torch.cat([torch.arange(length) for length in self.lengths]), self.device)
 
 
+class PaddedContext:
+    """What tokens attend to whose `attend` also takes rows of padding behind them, see `num_padded`.
+
+    Attributes:
+        num_rows: that it takes without a copy, N or more; it gives N back.
+    """
+
+    num_rows: int
+
+
 @contextmanager
 def attention_kernel(kernel: Kernel) -> Iterator[None]:
     """Force one kernel within the block, in all threads, for tests and comparisons.
@@ -116,8 +126,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causa
     """Attention of every sequence to itself.
 
     Args:
-        query: (N, H, Dh).
-        key: (N, Hkv, Dh); H is a multiple of Hkv, whose heads are shared by neighbouring query heads.
+        query: (N, H, Dh); finite rows of padding may follow, see `num_padded`.
+        key: (N, Hkv, Dh), likewise; H is a multiple of Hkv, whose heads are shared by neighbouring query heads.
         value: like key.
         packing: lengths of the sequences within N.
         causal: whether an element sees only itself and what is before it in its sequence.
@@ -126,6 +136,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causa
         (N, H, Dh), same dtype.
     """
     kernel = _choose(query, packing, causal)
+    if kernel != "cudnn":
+        query, key, value = (x[: packing.total] for x in (query, key, value))
     if kernel == "varlen":
         return _flash_varlen(query, key, value, packing, packing, causal=causal)
     if kernel == "cudnn":
@@ -138,6 +150,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causa
     lengths = list(packing.lengths)
     parts = zip(torch.split(query, lengths), torch.split(key, lengths), torch.split(value, lengths), strict=True)
     return torch.cat([one(q[None], k[None], v[None], causal)[0] for q, k, v in parts])
+
+
+def num_padded(like: Tensor, packing: Packing) -> int:
+    """Rows that causal `attend` wants of queries, keys and values, N or more; those that lack are added by copies.
+
+    `like` is of their dtype and device.
+    """
+    return packing.total + (_padding(packing) if _choose(like, packing, causal=True) == "cudnn" else 0)
+
+
+def _padding(packing: Packing) -> int:
+    return -packing.total % CUDNN_MULTIPLE
 
 
 def _choose(query: Tensor, packing: Packing, causal: bool) -> Kernel:
@@ -281,9 +305,11 @@ def _flash_varlen(
 def _cudnn(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
     """Causal attention of one sequence; keys of the padding lie behind every real query."""
     num_tokens = packing.total
-    padding = -num_tokens % CUDNN_MULTIPLE
-    padded = (functional.pad(x, (0, 0, 0, 0, 0, padding)) if padding else x for x in (query, key, value))
-    q, k, v = (x.transpose(0, 1)[None] for x in padded)
+    num_rows = num_tokens + _padding(packing)
+    padded = (
+        functional.pad(x, (0, 0, 0, 0, 0, num_rows - len(x))) if len(x) < num_rows else x for x in (query, key, value)
+    )
+    q, k, v = (x[None].transpose(1, 2) for x in padded)
     shared = query.shape[1] != key.shape[1]
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)

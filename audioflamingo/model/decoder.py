@@ -152,7 +152,15 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
 
-    def forward(self, x: Tensor, positions: Tensor, context: AttentionContext, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        context: AttentionContext,
+        rows: Tensor | None = None,
+        *,
+        is_spare: bool = False,
+    ) -> Tensor:
         """Hidden states after the last norm, of all tokens or of those that are wanted.
 
         Of a prompt only the end is: behind the last layer's attention the others have nothing more to say to it, and
@@ -163,12 +171,13 @@ class Decoder(nn.Module):
             positions: (N,) int64, each token's position in its own sequence.
             context: what the tokens attend to.
             rows: (R,) int64, which states come out; None for all. No adapter that tells rows apart may be on then.
+            is_spare: whether nobody looks at x again, so that its memory may be used.
 
         Returns:
             (N, D), or (R, D).
         """
         if takes_fused(x, self.layers):
-            return run_decoder(self, x, positions, context, rows)
+            return run_decoder(self, x, positions, context, rows, is_spare=is_spare)
         cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):

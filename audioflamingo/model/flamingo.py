@@ -87,10 +87,19 @@ class Flamingo(nn.Module):
         return embeddings
 
     def hidden_states(
-        self, embeddings: Tensor, positions: Tensor, context: AttentionContext, rows: Tensor | None = None
+        self,
+        embeddings: Tensor,
+        positions: Tensor,
+        context: AttentionContext,
+        rows: Tensor | None = None,
+        *,
+        is_spare: bool = False,
     ) -> Tensor:
-        """(N, D) embeddings to (N, D) states after the last norm, or only to those of (R,) rows: (R, D)."""
-        out: Tensor = self.decoder(embeddings, positions, context, rows)
+        """(N, D) embeddings to (N, D) states after the last norm, or only to those of (R,) rows: (R, D).
+
+        With `is_spare` nobody looks at the embeddings again, and they may be overwritten.
+        """
+        out: Tensor = self.decoder(embeddings, positions, context, rows, is_spare=is_spare)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audioflamingo.model.attention import attend
+from audioflamingo.model.attention import PaddedContext, attend
 from audioflamingo.model.kernels import (
     Heads,
     add_layer_norm,
     add_rms_norm,
     gelu_in_place,
+    rms_norm,
     rotate_in_place,
     swiglu,
     tables_at,
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from audioflamingo.model.encoder import Encoder, EncoderAttention, EncoderLayer
 
 JOINT_NAMES = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
-FEED_ROWS = 8192  # whose gates and ups are in memory at once: 0.9 GB of the full size
+# Whose gates and ups are in memory at once: 0.27 GB of the full size. In tiles of 128 x 256 the product back to the
+# width is 392 of them then, three times the 132 multiprocessors of an H200; of 4,096 rows, the fourth time half would
+# idle.
+FEED_ROWS = 3584
 Product = Callable[[Tensor], Tensor]
 Products = list[tuple[Product, Product]]  # of each layer: queries, keys and values; gates and ups
 
@@ -105,40 +109,64 @@ def _joint_product(module: DecoderAttention | SwiGLU) -> Product | None:
 
 
 def run_decoder(
-    decoder: Decoder, x: Tensor, positions: Tensor, context: AttentionContext, wanted: Tensor | None = None
+    decoder: Decoder,
+    x: Tensor,
+    positions: Tensor,
+    context: AttentionContext,
+    wanted: Tensor | None = None,
+    *,
+    is_spare: bool = False,
 ) -> Tensor:
-    """Hidden states after the last norm, of the (R,) rows that are wanted; see `Decoder.forward`."""
+    """Hidden states after the last norm, of the (R,) rows that are wanted; see `Decoder.forward`.
+
+    What a long prompt's step is done with is let go at once: an (N, D) of ten minutes are 108 MB.
+    """
     config, products = decoder.config, _products(decoder.layers)
     assert products is not None
     heads = Heads(config.num_heads, config.num_kv_heads, config.head_dim)
     tables = tables_at(positions, config.head_dim, config.rope_theta, x.dtype)
     places = torch.arange(len(x), device=x.device)
+    padding = context.num_rows - len(x) if isinstance(context, PaddedContext) else 0
+    in_place = is_spare and x.is_contiguous()
     delta: Tensor | None = None
     for index, layer in enumerate(cast("Iterable[DecoderLayer]", decoder.layers)):
-        x, normed = add_rms_norm(x, delta, layer.input_layernorm.weight, layer.input_layernorm.eps)
         qkv_product, gate_up_product = products[index]
+        norm = layer.input_layernorm
+        x, normed = add_rms_norm(x, delta, norm.weight, norm.eps, in_place=in_place, padding=padding)
+        delta = None
         qkv = qkv_product(normed)
-        rotate_in_place(qkv, tables, places, heads)
+        del normed
+        rotate_in_place(qkv[: len(x)], tables, places, heads)
         attended = context.attend(index, *heads.split(qkv)).flatten(1)
+        del qkv
         if wanted is not None and index == len(products) - 1:
             if len(wanted) == 0:  # kernels are not launched on nothing
                 return x[:0]
             x, attended = (rows.index_select(0, wanted) for rows in (x, attended))
-        norm = layer.post_attention_layernorm
-        delta = layer.self_attn.o_proj(attended)
-        del qkv, attended  # of ten minutes they are 250 MB, beside the most that the whole prompt takes
-        x, normed = add_rms_norm(x, delta, norm.weight, norm.eps)
-        delta = _fed_forward(layer.mlp, gate_up_product, normed)
-    return add_rms_norm(x, delta, decoder.norm.weight, decoder.norm.eps)[1]
+        added = layer.self_attn.o_proj(attended)
+        del attended
+        if len(x) > FEED_ROWS:
+            x = x.add_(added) if in_place else x + added
+            del added
+            _feed_in_pieces(layer, gate_up_product, x)
+        else:
+            norm = layer.post_attention_layernorm
+            x, normed = add_rms_norm(x, added, norm.weight, norm.eps, in_place=in_place)
+            delta = layer.mlp.down_proj(swiglu(gate_up_product(normed)))
+        in_place = True  # from here on x is a sum of our own
+    return add_rms_norm(x, delta, decoder.norm.weight, decoder.norm.eps, in_place=in_place)[1]
 
 
-def _fed_forward(mlp: SwiGLU, gate_up_product: Product, x: Tensor) -> Tensor:
-    """(N, D) to (N, D); x may be overwritten. Gates and ups of all of a long prompt at once would take gigabytes."""
-    if len(x) <= FEED_ROWS:
-        return mlp.down_proj(swiglu(gate_up_product(x)))  # type: ignore[no-any-return]
+def _feed_in_pieces(layer: DecoderLayer, gate_up_product: Product, x: Tensor) -> None:
+    """Add what a layer's feed-forward makes of a long prompt's stream (N, D) to it, FEED_ROWS rows at a time."""
+    norm, down = layer.post_attention_layernorm, layer.mlp.down_proj
+    takes_apart = type(down) is nn.Linear  # rows of its inputs that do not touch; others would copy them
     for part in torch.split(x, FEED_ROWS):
-        part.copy_(mlp.down_proj(swiglu(gate_up_product(part))))
-    return x
+        gate_up = gate_up_product(rms_norm(part, norm.weight, norm.eps))
+        gated = swiglu(gate_up, in_place=takes_apart)
+        del gate_up
+        part.add_(down(gated))
+        del gated
 
 
 def takes_fused_encoder(x: Tensor, layers: nn.ModuleList) -> bool:
@@ -152,15 +180,20 @@ def takes_fused_encoder(x: Tensor, layers: nn.ModuleList) -> bool:
 
 
 def run_encoder(encoder: Encoder, x: Tensor, packing: Packing) -> Tensor:
-    """All layers over packed frames (N, D)."""
+    """All layers over packed frames (N, D), which are overwritten. Of ten minutes they are 77 MB."""
     delta: Tensor | None = None
     for layer in cast("Iterable[EncoderLayer]", encoder.layers):
         norm = layer.self_attn_layer_norm
-        x, normed = add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps)
+        x, normed = add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps, in_place=True)
+        delta = None
         delta = _encoder_attention(layer.self_attn, normed, packing)
         norm = layer.final_layer_norm
-        x, normed = add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps)
-        delta = layer.fc2(gelu_in_place(layer.fc1(normed)))
+        x, normed = add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps, in_place=True)
+        delta = None
+        wide = gelu_in_place(layer.fc1(normed))
+        del normed
+        delta = layer.fc2(wide)
+        del wide
     return x if delta is None else x + delta
 
 
@@ -170,6 +203,7 @@ def _encoder_attention(attention: EncoderAttention, x: Tensor, packing: Packing)
         return attention(x, packing)  # type: ignore[no-any-return]
     qkv = functional.linear(x, *joint).view(len(x), 3, attention.num_heads, -1)
     attended = attend(qkv[:, 0], qkv[:, 1], qkv[:, 2], packing, causal=False)
+    del qkv
     return attention.out_proj(attended.flatten(1))  # type: ignore[no-any-return]
 
 
@@ -191,8 +225,11 @@ def embed_frames_fused(encoder: Encoder, mel: Tensor, num_frames: int) -> Tensor
 
 def _convolved(layer: nn.Conv1d, x: Tensor, num_outputs: int, stride: int) -> Tensor:
     """GELU of a convolution of width 3 over (W, F, C), with a zero on either side: (W, num_outputs, D)."""
-    padded = functional.pad(x, (0, 0, 1, 2))  # one more than needed keeps the three slices below equally long
-    span = stride * (num_outputs - 1) + 1
-    neighbours = torch.cat([padded[:, shift : shift + span : stride] for shift in range(3)], dim=2)
+    # Zeros first: to pad x and then put its slices together would hold ten minutes' 154 MB twice.
+    neighbours = x.new_zeros((x.shape[0], num_outputs, 3, x.shape[2]))
+    for shift in range(3):
+        first = 1 if shift == 0 else 0  # whose input of this shift is no zero
+        seen = x[:, stride * first + shift - 1 :: stride][:, : num_outputs - first]
+        neighbours[:, first : first + seen.shape[1], shift] = seen
     weight = layer.weight.transpose(1, 2).flatten(1)
-    return gelu_in_place(functional.linear(neighbours, weight, layer.bias))
+    return gelu_in_place(functional.linear(neighbours.flatten(2), weight, layer.bias))

@@ -99,18 +99,21 @@ def _rotate_twin(
         slots.values[slots.numbers] = value
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
-    """(N, 2 F) gates, then ups, to (N, F): silu(gate) * up."""
+def swiglu(gate_up: Tensor, *, in_place: bool = False) -> Tensor:
+    """(N, 2 F) gates, then ups, to (N, F): silu(gate) * up; in place of the gates where it may, rows then 2 F apart."""
+    width = gate_up.shape[1] // 2
     if not runs_triton(gate_up):
         gate, up = gate_up.chunk(2, dim=-1)
-        return functional.silu(gate) * up
+        gated = functional.silu(gate) * up
+        return gate_up[:, :width].copy_(gated) if in_place else gated
     from audioflamingo.model.kernels.jit.elementwise import swiglu_kernel
 
     gate_up = gate_up.contiguous()
-    num_rows, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out, early = gate_up.new_empty((num_rows, width)), launches_early(gate_up)
-    grid = (num_rows, -(-width // _SWIGLU_BLOCK))
-    swiglu_kernel[grid](gate_up, out, width, BLOCK=_SWIGLU_BLOCK, EARLY=early, num_warps=4, **early_option(early))
+    num_rows, early = gate_up.shape[0], launches_early(gate_up)
+    out = gate_up[:, :width] if in_place else gate_up.new_empty((num_rows, width))
+    swiglu_kernel[(num_rows, -(-width // _SWIGLU_BLOCK))](
+        gate_up, out, width, out.stride(0), BLOCK=_SWIGLU_BLOCK, EARLY=early, num_warps=4, **early_option(early)
+    )
     return out
 
 

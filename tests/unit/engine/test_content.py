@@ -44,16 +44,16 @@ def test_many_threads_and_one_agree(monkeypatch):
     sounds = [noise(480_000, seed) for seed in range(7)]
     keys = {}
     for num_cores in (1, 2, 16):
-        monkeypatch.setattr(content, "_num_cores", lambda number=num_cores: number)
-        content._threads.cache_clear()
+        monkeypatch.setattr(content, "num_cores", lambda number=num_cores: number)
+        content.threads.cache_clear()
         keys[num_cores] = content_keys(sounds)
-    content._threads.cache_clear()
+    content.threads.cache_clear()
     assert keys[1] == keys[2] == keys[16]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_has_threads_of_its_own(monkeypatch):
-    monkeypatch.setattr(content, "_num_cores", lambda: 16)
+    monkeypatch.setattr(content, "num_cores", lambda: 16)
     sounds = [noise(480_000, seed) for seed in range(5)]
     want = content_keys(sounds)
     child = os.fork()
@@ -65,5 +65,5 @@ def test_a_forked_child_has_threads_of_its_own(monkeypatch):
         done.set()
         os._exit(0 if is_same else 1)
     _, status = os.waitpid(child, 0)
-    content._threads.cache_clear()
+    content.threads.cache_clear()
     assert os.waitstatus_to_exitcode(status) == 0

@@ -199,8 +199,8 @@ def arrays_of(num_samples):
         "samples_offsets": np.array([0, num_samples]), "labels": np.zeros((0, 3), np.int32),
         "labels_offsets": np.zeros(2, np.int64), "ctc": nothing[:0], "ctc_offsets": np.zeros(2, np.int64),
         "ids": np.zeros(2, np.uint16), "ids_offsets": np.array([0, 2]), "learnt": np.ones(2, np.uint8),
-        "learnt_offsets": np.array([0, 2]), "has_ctc": np.zeros(1, np.bool_), "clips": np.zeros(1, np.uint8), "item_windows": np.array([0, 1]),
-        "item_sequences": np.array([0, 1]), "weights": np.ones(1),
+        "learnt_offsets": np.array([0, 2]), "has_ctc": np.zeros(1, np.bool_), "clips": np.zeros(1, np.uint8),
+        "item_windows": np.array([0, 1]), "item_sequences": np.array([0, 1]), "weights": np.ones(1),
     }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def gated(gate, up, dtype: tl.constexpr):
 
 
 @triton.jit
-def swiglu_kernel(gate_up_ptr, out_ptr, width, BLOCK: tl.constexpr, EARLY: tl.constexpr):
+def swiglu_kernel(gate_up_ptr, out_ptr, width, out_stride, BLOCK: tl.constexpr, EARLY: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = cols < width
@@ -77,7 +77,7 @@ def swiglu_kernel(gate_up_ptr, out_ptr, width, BLOCK: tl.constexpr, EARLY: tl.co
     place = gate_up_ptr + row * 2 * width + cols
     gate = tl.load(place, mask=inside, other=0.0)
     up = tl.load(place + width, mask=inside, other=0.0)
-    tl.store(out_ptr + row * width + cols, gated(gate, up, out_ptr.dtype.element_ty), mask=inside)
+    tl.store(out_ptr + row * out_stride + cols, gated(gate, up, out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
