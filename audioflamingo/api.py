@@ -19,7 +19,7 @@ from audioflamingo.audio import load as load_audio
 from audioflamingo.conversation import Chat, PromptSize, Stream, with_examples
 from audioflamingo.conversation.examples import Example
 from audioflamingo.conversation.prepared import Prepared
-from audioflamingo.conversation.sounds import Sources, loaded, with_loaded_sounds
+from audioflamingo.conversation.sounds import Sources, question_about, with_loaded_sounds
 from audioflamingo.engine.embeddings import encode_windows
 from audioflamingo.engine.engine import Engine
 from audioflamingo.engine.options import Options, checkpoint_options
@@ -36,17 +36,11 @@ from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.quantize import Scheme, scheme_in_use
 from audioflamingo.model.skeleton import NoInitialisation
 from audioflamingo.model.weights import Progress, load_config, load_flamingo, resolve
-from audioflamingo.prompt import (
-    TRANSCRIBE_PROMPT,
-    ChatTemplate,
-    as_messages,
-    load_template,
-    strip_transcription,
-)
+from audioflamingo.prompt import TRANSCRIBE_PROMPT, ChatTemplate, as_messages, load_template, spoken_words, with_note
 from audioflamingo.structured import Structured, parse_answer
 from audioflamingo.think import adapter_folder, with_think_suffix
 from audioflamingo.think.adapter import read_adapter
-from audioflamingo.think.thinking import Thinking
+from audioflamingo.think.thinking import Thinking, answer_room
 from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.types import Delta, Message, Reply
 
@@ -162,7 +156,7 @@ class AudioFlamingo(FactsModel):
         Raises:
             FlamingoError: a sound, the prompt or an option is not usable.
         """
-        message = Message("user", (*loaded(audio, sample_rate_hz), question))
+        message = question_about(audio, question, sample_rate_hz)
         return self.answer((*with_examples(question, examples), message), **options)
 
     def answer(self, conversation: Conversation, **options: Any) -> Reply:
@@ -179,10 +173,10 @@ class AudioFlamingo(FactsModel):
         return parse_answer(self.ask(audio, question, schema=schema, **options).text, schema)
 
     def transcribe(self, audio: Source, *, sample_rate_hz: int | None = None, **options: Any) -> Reply:
-        """The words that are spoken, without the model's introduction to them. See `ask`."""
-        message = Message("user", (load_audio(audio, sample_rate_hz=sample_rate_hz), TRANSCRIBE_PROMPT))
-        reply: Reply = self._answer([(message,)], options, strip_transcription)[0]
-        return reply
+        """The words that are spoken, without the model's introduction; none, and a note, where nobody speaks."""
+        sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
+        (reply,) = self._answer([(Message("user", (sound, TRANSCRIBE_PROMPT)),)], options, spoken_words)
+        return with_note(reply, sound.name)
 
     def caption(
         self, audio: Source, *, detail: Detail = "long", sample_rate_hz: int | None = None, **options: Any
@@ -213,9 +207,10 @@ class AudioFlamingo(FactsModel):
         chosen = self.defaults.updated(options)
         requests = [self._prepare(conversation, chosen)]
         prompts, samplings, places = flatten(requests)
+        samplings = self.thinking.own_limits(samplings)
 
         def shown(deltas: Generator[Delta, None, None]) -> Iterator[Delta]:
-            return in_order(requests, places, self.thinking.apart(deltas, [chosen] * len(prompts)))
+            return in_order(requests, places, self.thinking.apart(deltas, [chosen] * len(prompts), samplings))
 
         return Prepared(tuple(prompts), tuple(samplings), requests[0].notes, chosen.constraint, shown)
 
@@ -339,7 +334,7 @@ class AudioFlamingo(FactsModel):
         if constraint and len(request.parts) > 1:
             kind = "schema" if options.schema else "choices"
             raise OptionError(f"{kind}: the answer is one, but long_audio='split' gives several; ask about each part")
-        rule = self.structured.rule(constraint) if constraint else None
+        rule = self.structured.rule(constraint, answer_room(options)) if constraint else None
         sampling = replace(request.sampling, rule=rule)
         if options.think:
             sampling = self.thinking.steer(sampling, options.thought_budget, rule)
@@ -373,9 +368,10 @@ class AudioFlamingo(FactsModel):
                     raise
                 answers.append(error)
         prompts, samplings, places = flatten(requests)
+        samplings = self.thinking.own_limits(samplings)
         kept: dict[str, Any] = {"errors": "return"} if keep_errors else {}
         deltas = self.engine.generate(prompts, samplings, **kept)
-        deltas = self.thinking.apart(deltas, [used[number] for number, _ in places])
+        deltas = self.thinking.apart(deltas, [used[number] for number, _ in places], samplings)
         replies = iter(zip(collect(requests, places, deltas, tidy), used, strict=True))
         found = [next(replies) if answer is None else answer for answer in answers]
         return [self._finished(*one, keep_errors) if isinstance(one, tuple) else one for one in found]

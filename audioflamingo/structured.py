@@ -16,11 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audioflamingo.engine.schema_limits import limited
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.types import Delta, TokenRule
 
 BITS_PER_WORD = 32
+NEAR_TOKENS = 64
+"""How far from the end of its room an answer is looked at before every token."""
+SPARE_TOKENS = 4
+MAX_ENDING_TOKENS = 512
+NUM_LIKELY = 4
+"""There, of how many tokens each is looked at; others do not come."""
 _COMPACT = {"whitespace_flexible": False}  # a small model may otherwise write blanks for ever
 
 
@@ -41,8 +48,12 @@ class Structured:
         self._num_logits = num_logits
         self._grammar = lru_cache(maxsize=64)(self._compiled)
 
-    def rule(self, constraint: Constraint) -> Callable[[], TokenRule]:
+    def rule(self, constraint: Constraint, max_tokens: int | None = None) -> Callable[[], TokenRule]:
         """A rule for `Sampling.rule` that lets only JSON of a schema or one of the choices pass, and then the end.
+
+        Args:
+            constraint: the schema or the choices.
+            max_tokens: room for the answer; shortly before it is used up, JSON is led to its nearest end.
 
         Raises:
             OptionError: a schema is not valid or not supported, or llguidance is not installed.
@@ -51,7 +62,7 @@ class Structured:
             paths = [tuple(self._tokenizer.encode_plain(choice)) for choice in constraint]
             return lambda: _ChoiceRule(paths, self._tokenizer.eos_ids)
         grammar = self._grammar(constraint)
-        return lambda: _SchemaRule(self._matcher(grammar), self._num_logits, self._tokenizer.eos_ids)
+        return lambda: _SchemaRule(self._matcher(grammar), self._num_logits, self._tokenizer, max_tokens)
 
     def check(self, text: str, constraint: Constraint) -> str:
         """The same text, if it is complete JSON of the schema, or one of the choices.
@@ -67,7 +78,8 @@ class Structured:
                 )
             return text
         matcher = self._matcher(self._grammar(constraint))
-        ids = self._tokenizer.encode_plain(text)
+        # Not by our own tokenizer: its NFC makes two characters of some, and then a string may be too long.
+        ids = self._llguidance_tokenizer.greedy_tokenize(text)
         if matcher.try_consume_tokens(ids) < len(ids) or not matcher.is_accepting():
             raise SchemaError(
                 f"the answer ended before its schema was met, at {shown!r}; raise max_new_tokens, bound the schema's "
@@ -85,6 +97,13 @@ class Structured:
             yield delta
 
     def _compiled(self, schema: str) -> str:
+        """The grammar of a schema with limits, or of the schema as it is where the two do not go together."""
+        try:
+            return self._compiled_as_it_is(limited(schema))
+        except OptionError:
+            return self._compiled_as_it_is(schema)
+
+    def _compiled_as_it_is(self, schema: str) -> str:
         matcher_class = _llguidance().LLMatcher
         try:
             grammar: str = matcher_class.grammar_from_json_schema(schema, defaults=_COMPACT)
@@ -109,30 +128,111 @@ class Structured:
 
 
 class _SchemaRule:
-    """See `TokenRule`."""
+    """See `TokenRule`.
 
-    def __init__(self, matcher: Any, num_logits: int, eos_ids: tuple[int, ...]) -> None:
+    While there is room, the model chooses among all that the schema allows. Before that room is used up the length of
+    the nearest end is measured on a copy of the grammar's state, and once the model's next token would put that end out
+    of reach, only what leads there is let through.
+    """
+
+    def __init__(self, matcher: Any, num_logits: int, tokenizer: Tokenizer, max_tokens: int | None) -> None:
         self._matcher = matcher
-        self._eos_ids = eos_ids
+        self._eos_ids = tokenizer.eos_ids
         self._words = np.zeros((1, -(-num_logits // BITS_PER_WORD)), dtype=np.int32)
         self._num_logits = num_logits
+        self._left = max_tokens
+        self._ends = _Ends(tokenizer)
+        self._num_unwatched = 0
+        self._is_ending = False
         self._is_over = False
 
     def restrict(self, scores: Tensor) -> Tensor:
-        from llguidance.numpy import fill_next_token_bitmask
-
         if self._is_over or self._matcher.is_stopped():
             return _only(scores, self._eos_ids)
-        self._words[:] = 0
-        fill_next_token_bitmask(self._matcher, self._words)
-        refused = np.unpackbits(np.invert(self._words).view(np.uint8), bitorder="little")[: self._num_logits]
-        return scores.masked_fill(torch.from_numpy(refused.view(bool)).to(scores.device), -torch.inf)
+        self._fill(self._matcher)
+        refused = ~self._allowed()
+        scores = scores.masked_fill(torch.from_numpy(refused).to(scores.device), -torch.inf)
+        if self._left is not None and not self._is_ending:
+            scores = self._watched(scores, self._left)
+        if self._is_ending:
+            self._fill(self._matcher)  # the copies that were looked at have used the same memory
+            token = self._ends.next_token(self._may_come, self._matcher.is_accepting())
+            return scores if token is None else _only(scores, (token,))
+        return scores
 
     def accept(self, token: int) -> None:
+        if self._left is not None:
+            self._left -= 1
         if token in self._eos_ids or self._matcher.is_stopped():
             self._is_over = True
         elif not self._matcher.consume_token(token):
             raise SchemaError(f"token {token} does not keep to the schema: {_line(self._matcher.get_error())}")
+
+    def _watched(self, scores: Tensor, left: int) -> Tensor:
+        """The scores, near the end only of likely tokens behind which the nearest end is still within reach."""
+        if self._num_unwatched > 0:
+            self._num_unwatched -= 1
+            return scores
+        room = left - SPARE_TOKENS
+        spare = room - self._num_to_end(None)
+        if spare > NEAR_TOKENS:
+            self._num_unwatched = (spare - NEAR_TOKENS) // 2
+            return scores
+        kept = [token for token in self._likely(scores) if self._num_to_end(token) < room] if spare > 0 else []
+        self._is_ending = not kept
+        return _only(scores, tuple(kept)) if kept else scores
+
+    def _likely(self, scores: Tensor) -> list[int]:
+        best = scores.topk(min(NUM_LIKELY, len(scores)))
+        return [token for token, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+                if score > -torch.inf]  # fmt: skip
+
+    def _num_to_end(self, first: int | None) -> int:
+        """Tokens of the nearest end, behind the given token; 0 where none is found or the token is the end."""
+        matcher = self._matcher.deep_copy()
+        if first is not None and (first in self._eos_ids or not matcher.consume_token(first)):
+            return 0
+        for num_tokens in range(MAX_ENDING_TOKENS):
+            if matcher.is_stopped() or matcher.is_accepting():
+                return num_tokens
+            self._fill(matcher)
+            token = self._ends.next_token(self._may_come, False)
+            if token is None:
+                token = int(self._allowed().argmax())
+            if not self._may_come(token) or not matcher.consume_token(token):
+                return 0
+        return 0
+
+    def _fill(self, matcher: Any) -> None:
+        """Note which tokens may come."""
+        from llguidance.numpy import fill_next_token_bitmask
+
+        self._words[:] = 0
+        fill_next_token_bitmask(matcher, self._words)
+
+    def _may_come(self, token: int) -> bool:
+        return bool(self._words[0, token // BITS_PER_WORD] >> (token % BITS_PER_WORD) & 1)
+
+    def _allowed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(V,) whether each token may come."""
+        return np.unpackbits(self._words.view(np.uint8), bitorder="little")[: self._num_logits].view(bool)
+
+
+class _Ends:
+    """The tokens by which JSON comes to its nearest end."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._eos_ids = tokenizer.eos_ids
+        self._ids = {mark: tokenizer.encode_plain(mark)[0] for mark in ('"', "]", "}", ",", ":", "0")}
+
+    def next_token(self, may_come: Callable[[int], bool], is_complete: bool) -> int | None:
+        """The next one, or None where the model may choose: within keys, enumerated texts and words."""
+        if is_complete:
+            return next((token for token in self._eos_ids if may_come(token)), None)
+        is_open = {mark: may_come(token) for mark, token in self._ids.items()}
+        if is_open["]"] and is_open["}"]:  # both are content: this is within a string
+            return self._ids['"'] if is_open['"'] else None
+        return next((self._ids[mark] for mark in ("}", "]", '"', ",", ":", "0") if is_open[mark]), None)
 
 
 class _ChoiceRule:

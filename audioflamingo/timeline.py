@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from audioflamingo.errors import OptionError
-from audioflamingo.facts.asking import listed
+from audioflamingo.facts.asking import listed, names_music
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
 
 Lane = Literal["sound", "speech", "music"]
@@ -80,14 +80,19 @@ def timeline(
     pieces = _pieces(audio.duration_s, piece_s, step_s)
     asking = _Asking(model, audio, pieces, {"max_new_tokens": MAX_ANSWER_TOKENS} | options, progress)
     cells = list(itertools.pairwise(sorted({edge for piece in pieces for edge in piece})))
-    events = list(joined("sound", heard([set(listed(one)) for one in asking.ask("sound")], pieces, cells), cells))
-    for lane in ("speech", "music"):
-        yes = [{lane} if one.strip().lower().startswith("yes") else set() for one in asking.ask(lane)]
-        found = heard(yes, pieces, cells)
-        if lane == "speech":
-            speakers = asking.speakers([place for place, labels in enumerate(yes) if labels])
-            found = named(found, speakers, pieces, cells)
-        events += joined(lane, found, cells)
+    said = asking.ask("sound")
+    speaks, plays = asking.affirmed("speech"), asking.affirmed("music")
+    speakers = asking.speakers([place for place, is_so in enumerate(speaks) if is_so])
+    # Small models name music, but do not always affirm it; what is told in its lane need not be told again.
+    music = [{"music"} if is_so or names_music(one) else set() for is_so, one in zip(plays, said, strict=True)]
+    found: dict[Lane, Labels] = {
+        "sound": heard([set(listed(one)) - {"music"} for one in said], pieces, cells),
+        "speech": named(
+            heard([{"speech"} if is_so else set() for is_so in speaks], pieces, cells), speakers, pieces, cells
+        ),
+        "music": heard(music, pieces, cells),
+    }
+    events = [event for lane, labels in found.items() for event in joined(lane, labels, cells)]
     return tuple(sorted(events, key=lambda event: (event.start_s, event.lane, event.label)))
 
 
@@ -136,13 +141,23 @@ def as_table(events: Sequence[Event]) -> str:
     return f"{'start s':>9} {'end s':>9}  {'kind':7} what\n" + "".join(lines)
 
 
-def _pieces(duration_s: float, piece_s: float, step_s: float) -> list[Span]:
-    """Pieces every step, the first and last of which begin before the sound or end behind it, all cut to the sound."""
+def check_pieces(duration_s: float, piece_s: float, step_s: float) -> None:
+    """Refuse what `timeline` would refuse for a sound of this length; nothing is computed.
+
+    Raises:
+        OptionError: piece and step do not fit, or make more pieces than are allowed.
+    """
     if not 0 < step_s <= piece_s:
         raise OptionError(f"pieces of {piece_s} s every {step_s} s; allowed: a step above 0, at most the piece")
-    num_before, num_all = int((piece_s - step_s) / step_s + 1e-9), int((duration_s + piece_s) / step_s)
+    num_all = int((duration_s + piece_s) / step_s)
     if num_all > MAX_PIECES:
         raise OptionError(f"{num_all:,} pieces of {piece_s} s came, allowed: {MAX_PIECES:,}; raise the step")
+
+
+def _pieces(duration_s: float, piece_s: float, step_s: float) -> list[Span]:
+    """Pieces every step, the first and last of which begin before the sound or end behind it, all cut to the sound."""
+    check_pieces(duration_s, piece_s, step_s)
+    num_before, num_all = int((piece_s - step_s) / step_s + 1e-9), int((duration_s + piece_s) / step_s)
     starts = (number * step_s for number in range(-num_before, num_all))
     edges = ((max(0.0, start_s), min(start_s + piece_s, duration_s)) for start_s in map(float, starts))
     spans = ((round(start_s, EDGE_DIGITS), round(end_s, EDGE_DIGITS)) for start_s, end_s in edges)
@@ -183,6 +198,10 @@ class _Asking:
     def ask(self, lane: Lane) -> list[str]:
         """The answers to a lane's question, one a piece."""
         return self._asked(range(len(self._pieces)), QUESTIONS[lane])
+
+    def affirmed(self, lane: Lane) -> list[bool]:
+        """Whether a lane's question is answered by yes, for each piece."""
+        return [one.strip().lower().startswith("yes") for one in self.ask(lane)]
 
     def speakers(self, places: Sequence[int]) -> list[str | None]:
         """Who speaks in each piece, None in those that are not among the places."""

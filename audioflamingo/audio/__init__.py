@@ -4,7 +4,7 @@
 arithmetic.
 """
 
-from audioflamingo.audio.load import MAX_DURATION_S, Source, load
+from audioflamingo.audio.load import MAX_DURATION_S, Source, load, stated_duration_s
 from audioflamingo.audio.mel import NUM_MEL_BINS, log_mel, log_mel_batch, mel_filters
 from audioflamingo.audio.windows import (
     MIN_SAMPLES,
@@ -39,4 +39,5 @@ __all__ = [
     "num_mel_frames",
     "num_windows",
     "split_windows",
+    "stated_duration_s",
 ]

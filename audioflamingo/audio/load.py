@@ -67,6 +67,16 @@ def load(
     return audio
 
 
+def stated_duration_s(path: str | os.PathLike[str]) -> float | None:
+    """How long a file says that it is, in seconds; None where its header does not say. Nothing is decoded.
+
+    Raises:
+        AudioError: it cannot be opened, or is no sound.
+    """
+    with _open(path, _printable(_name_of(path)), None) as stream:
+        return None if stream.num_samples is None else stream.num_samples / stream.rate_hz
+
+
 def _name_of(source: Source) -> str:
     if isinstance(source, Audio):
         return source.name

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from audioflamingo.cli.arguments import generation_options, loading_options
-from audioflamingo.cli.batches import answers_of, in_batches
+from audioflamingo.cli.batches import Tidy, answers_of, in_batches
 from audioflamingo.cli.output import (
     cut_notes,
     report_error,
@@ -70,13 +70,13 @@ class Answerer:
         """The sounds of files; of any length where they are answered in parts."""
         return read_sounds(files, is_any_length=self.options.get("long_audio") in ("split", "truncate"))
 
-    def batched(self, files: Sequence[str], question: str, tidy: Callable[[str], str] = str) -> int:
+    def batched(self, files: Sequence[str], question: str, tidy: Tidy = lambda reply, _: reply) -> int:
         """Answer a question about each of many files, some at a time; returns the exit code.
 
         Args:
             files: what to read.
             question: of each of them.
-            tidy: what becomes of the text of an answer.
+            tidy: what becomes of an answer to a sound.
         """
         _refuse_second_stdin(files)
         answer = answers_of(lambda: self.model, question, self.options, tidy)

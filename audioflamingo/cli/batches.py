@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from audioflamingo.cli.output import show_progress
 from audioflamingo.errors import FlamingoError
@@ -13,6 +12,8 @@ from audioflamingo.errors import FlamingoError
 if TYPE_CHECKING:
     from audioflamingo.api import AudioFlamingo
     from audioflamingo.types import Audio, Reply
+
+Tidy: TypeAlias = "Callable[[Reply, Audio], Reply]"
 
 FILES_AT_ONCE = 32
 SECONDS_AT_ONCE = 1_800.0  # of sound: half an hour is 115 MB of samples, and 45,000 tokens at most
@@ -41,7 +42,7 @@ def in_batches(
 
 
 def answers_of(
-    model: Callable[[], AudioFlamingo], question: str, options: dict[str, Any], tidy: Callable[[str], str]
+    model: Callable[[], AudioFlamingo], question: str, options: dict[str, Any], tidy: Tidy
 ) -> Callable[[Sequence[Audio], str], list[Reply | FlamingoError]]:
     """What answers a batch of sounds with one question; the model is asked for when the first sound was read."""
 
@@ -52,7 +53,10 @@ def answers_of(
         show_progress(progress)
         conversations = [(Message("user", (sound, question)),) for sound in sounds]
         found = loaded.generate(conversations, errors="return", **options)
-        return [one if isinstance(one, FlamingoError) else replace(one, text=tidy(one.text)) for one in found]
+        return [
+            one if isinstance(one, FlamingoError) else tidy(one, sound)
+            for one, sound in zip(found, sounds, strict=True)
+        ]
 
     return answer
 

@@ -36,7 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError("standard input (-) is where the questions come from; name the sound's file")
     answerer = Answerer(arguments, as_json=False)
     sounds = answerer.sounds(arguments.files) if arguments.files else []
-    session = Session(answerer.model.chat(arguments.system, **answerer.options), answerer.sounds, sounds)
+    session = Session(answerer.model.chat(arguments.system, **answerer.options), answerer.sounds)
+    if sounds:
+        session.bring_in(sounds)
     show_progress("")
     if sys.stdin.isatty():
         _edit_lines()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from audioflamingo.cli.output import cut_notes, report_error, report_notes, show_progress, write_text, write_thoughts
+from audioflamingo.cli.wording import told_in_chat
 from audioflamingo.errors import FlamingoError, OptionError
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from audioflamingo.types import Audio
 
 PROMPT = "> "
+FAREWELLS = ("quit", "exit")  # lines that are no question
+ALIASES = {"/exit": "/quit", "/q": "/quit", "/?": "/help", "/h": "/help"}
+MAX_DIGITS = 9
 
 
 @dataclass
@@ -55,10 +59,13 @@ class Session:
         try:
             if line.startswith("/"):
                 self.command(line)
+            elif line.lower() in FAREWELLS:
+                self.is_open = False
             elif line:
                 self.ask(line)
         except FlamingoError as error:
-            report_error(error)
+            report_error(error, told_in_chat)
+            self._let_go()
         except KeyboardInterrupt:  # ends the answer, not the conversation
             show_progress("")
             write_text("\n")
@@ -68,12 +75,15 @@ class Session:
         """Do what a line beginning with a slash says.
 
         Raises:
-            OptionError: there is no such command.
+            OptionError: there is no such command, or it takes no words and some came.
         """
-        name, _, rest = line.partition(" ")
+        typed, *words = line.split(maxsplit=1)
+        name = ALIASES.get(typed.lower(), typed.lower())
         if name not in COMMANDS:
-            raise OptionError(f"{name} is not a command; allowed: {', '.join(COMMANDS)}")
-        COMMANDS[name].run(self, rest.strip())
+            raise OptionError(f"{typed} is not a command; allowed: {', '.join(COMMANDS)}")
+        if words and not COMMANDS[name].takes_words:
+            raise OptionError(f"{typed} stands alone, but {words[0]} came behind it; leave that out")
+        COMMANDS[name].run(self, "".join(words))
 
     def ask(self, question: str) -> None:
         """Ask, with the waiting sounds, and print the answer as it comes; they wait no longer once it is remembered."""
@@ -94,6 +104,22 @@ class Session:
             self.is_kept = self.chat.messages is not before
             if self.is_kept:
                 self.waiting.clear()
+
+    def bring_in(self, sounds: Sequence[Audio]) -> None:
+        """Let sounds wait for the next question.
+
+        Raises:
+            FlamingoError: no question could bring them in, such as one that is too long; none of them waits then.
+        """
+        both = [*self.waiting, *sounds]
+        self.chat.check_sounds(tuple(both))
+        self.waiting = both
+
+    def _let_go(self) -> None:
+        """Drop the waiting sounds where no question could bring them in: they would make every later one fail."""
+        if self.waiting and _is_refused(self.chat, self.waiting) and not _is_refused(self.chat, []):
+            report_notes([f"{_names(self.waiting)} no longer waits for a question; /audio brings sounds in again"])
+            self.waiting.clear()
 
     def announce(self) -> None:
         """Say which sounds wait for the next question."""
@@ -120,10 +146,23 @@ class Session:
 
 @dataclass(frozen=True)
 class Command:
-    """A command's effect and its line of help."""
+    """A command's effect, its line of help, and whether words may stand behind it."""
 
     run: Callable[[Session, str], None]
     help: str
+    takes_words: bool = True
+
+
+def _is_refused(chat: Chat, sounds: Sequence[Audio]) -> bool:
+    try:
+        chat.check_sounds(tuple(sounds))
+    except FlamingoError:
+        return True
+    return False
+
+
+def _names(sounds: Sequence[Audio]) -> str:
+    return ", ".join(sound.name for sound in sounds)
 
 
 def _audio(session: Session, rest: str) -> None:
@@ -131,7 +170,7 @@ def _audio(session: Session, rest: str) -> None:
         if not rest:
             write_text(f"<sound-{number}> {sound.name}, {sound.duration_s:.1f} s\n")
     if rest:
-        session.waiting += session.read(files_in(rest))
+        session.bring_in(session.read(files_in(rest)))
         show_progress("")
     elif not session.chat.sounds and not session.waiting:
         write_text("no sounds so far; /audio FILE brings one in\n")
@@ -139,14 +178,17 @@ def _audio(session: Session, rest: str) -> None:
 
 
 def _think(session: Session, rest: str) -> None:
-    if rest not in ("", "on", "off") and not rest.isdecimal():
+    word = rest.lower()
+    num_tokens = _count(word)
+    if word not in ("", "on", "off") and not num_tokens:
         raise OptionError(
-            f"/think {rest} came, allowed: /think on, /think off, /think TOKENS (the most), or /think to switch"
+            f"/think {rest} came, allowed: /think on, /think off, /think TOKENS (the most, at least 1), "
+            "or /think to switch"
         )
-    is_on = not session.chat.options.get("think", False) if not rest else rest != "off"
-    limit = {"max_thought_tokens": int(rest)} if rest.isdecimal() else {}
+    is_on = not session.chat.options.get("think", False) if not word else word != "off"
+    limit = {"max_thought_tokens": num_tokens} if num_tokens else {}
     session.chat.choose(think=is_on, **limit)
-    write_text(f"thinking is {'on' if is_on else 'off'}{f', in at most {rest} tokens' if limit else ''}\n")
+    write_text(f"thinking is {'on' if is_on else 'off'}{f', in at most {num_tokens} tokens' if limit else ''}\n")
 
 
 def _save(session: Session, rest: str) -> None:
@@ -162,8 +204,19 @@ def _load(session: Session, rest: str) -> None:
     session.announce()
 
 
-def _undo(session: Session, _: str) -> None:
-    write_text("the last question and its answer are forgotten\n" if session.chat.undo() else "nothing to undo\n")
+def _undo(session: Session, rest: str) -> None:
+    if rest and not _count(rest):
+        raise OptionError(f"/undo {rest} came, allowed: /undo, or /undo N for the last N questions")
+    if session.waiting and not rest:  # the latest thing that was done
+        write_text(f"{_names(session.waiting)}: forgotten before a question; /undo again takes back the last one\n")
+        session.waiting.clear()
+        return
+    num_undone = 0
+    while num_undone < (_count(rest) or 1) and session.chat.undo():
+        num_undone += 1
+    what = "question and its answer are" if num_undone == 1 else f"{num_undone} questions and their answers are"
+    rest_of_them = "; there were no more" if num_undone < _count(rest) else ""
+    write_text(f"the last {what} forgotten{rest_of_them}\n" if num_undone else "nothing to undo\n")
 
 
 def _fork(session: Session, _: str) -> None:
@@ -202,12 +255,12 @@ COMMANDS: dict[str, Command] = {
     "/think": Command(_think, "/think on or off: reason before answering; /think TOKENS limits it"),
     "/save": Command(_save, "/save FILE writes the conversation, its sounds beside it"),
     "/load": Command(_load, "/load FILE goes on with a saved one"),
-    "/undo": Command(_undo, "forgets the last question and its answer"),
-    "/fork": Command(_fork, "goes on in a second conversation from here; the first stays as it is"),
+    "/undo": Command(_undo, "forgets the sounds that wait, else the last question and its answer; /undo N the last N"),
+    "/fork": Command(_fork, "goes on in a second conversation from here; the first stays as it is", False),
     "/switch": Command(_switch, "/switch N talks on in conversation N; /switch lists them"),
-    "/budget": Command(_budget, "shows how much of the context is used"),
-    "/help": Command(_help, "shows this"),
-    "/quit": Command(_quit, "leaves; so does the end of the input (Ctrl-D)"),
+    "/budget": Command(_budget, "shows how much of the context is used", False),
+    "/help": Command(_help, "shows this", False),
+    "/quit": Command(_quit, "leaves; so do quit, exit and the end of the input (Ctrl-D)", False),
 }
 
 
@@ -227,6 +280,11 @@ def files_in(words: str) -> list[str]:
     if "-" in files:
         raise OptionError("standard input (-) is where the questions come from; name the sound's file")
     return files
+
+
+def _count(word: str) -> int:
+    """The whole number that a word is; 0 where it is none."""
+    return int(word) if word.isdecimal() and len(word) <= MAX_DIGITS else 0
 
 
 def _one_file(rest: str, name: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from audioflamingo.cli.answering import Answerer
 from audioflamingo.cli.arguments import add_generation, add_model, add_thinking
+from audioflamingo.cli.output import report_notes, show_progress, write_text, write_thoughts
 from audioflamingo.errors import OptionError
 
 SUMMARY = "Ask a question about sounds and get JSON that keeps to a schema (needs the extra structured)."
@@ -30,8 +32,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError("needed: FILE... and then the question")
     answerer = Answerer(arguments, as_json=False)
     answerer.options["schema"] = read_schema(arguments.schema)
-    answerer.stream(files, question)
+    _answer(answerer, files, question)
     return 0
+
+
+def _answer(answerer: Answerer, files: Sequence[str], question: str) -> None:
+    """Print the whole answer or, where it does not become one, nothing: half of a JSON text is of use to nobody."""
+    from audioflamingo.types import Message
+
+    sounds = answerer.sounds(files)
+    model = answerer.model
+    show_progress("listening")
+    reply = model.answer([Message("user", (*sounds, question))], **answerer.options)
+    show_progress("")
+    report_notes(reply.notes)
+    write_thoughts(f"{reply.thoughts}\n" if reply.thoughts else "")
+    write_text(f"{reply.text}\n")
 
 
 def read_schema(file: str) -> str:

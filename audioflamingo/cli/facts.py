@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -57,9 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             told = (one for one in found.items() if one[0] != UNTOLD and one[1] is not None)
             write_text(heading.rstrip(" ") + "\n" * bool(heading) + "".join(_line(*one) for one in told))
-            report_notes(found.get(UNTOLD, ()))
+            report_notes([*found.get(UNTOLD, ()), *_unheard(found, sound.name, answerer.options.get("among"))])
 
     return answerer.each(arguments.files, answer)
+
+
+def _unheard(found: dict[str, Any], name: str, among: Sequence[str] | None) -> list[str]:
+    """A note where tags were asked for and none came."""
+    if found.get("labels", True):
+        return []
+    if among is None:
+        return [f"the model names no sound in {name}"]
+    return [
+        f"{among[0]} is not heard in {name}" if len(among) == 1 else f"none of {', '.join(among)} is heard in {name}"
+    ]
 
 
 def _line(name: str, value: Any) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +32,9 @@ class _ProgressLine:
 _progress = _ProgressLine()
 
 
-def report_error(error: Exception) -> None:
-    """One line on stderr, whatever the error's text holds."""
-    _write_line("error", told(error))
+def report_error(error: Exception, wording: Callable[[Exception], str] = told) -> None:
+    """One line on stderr, whatever the error's text holds; `wording` puts it into the words of who reads it."""
+    _write_line("error", wording(error))
 
 
 def report_notes(notes: Iterable[str]) -> None:

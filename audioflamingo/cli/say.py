@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from audioflamingo.cli.arguments import number
 from audioflamingo.cli.output import OutputError, report_notes
+from audioflamingo.cli.speech_file import SUFFIXES, check_form, write_speech
 from audioflamingo.errors import FlamingoError, OptionError
 
 SUMMARY = "Read text aloud: words, or standard input as it comes."
@@ -18,7 +19,7 @@ EXAMPLES = """\
 flamingo say "Hello there." -o hello.wav
 flamingo ask dog.wav "What do you hear?" | flamingo say -o answer.wav
 flamingo say -o - < story.txt | aplay
-flamingo say "Faster, please." --rate 1.3 --voice slt -o fast.wav
+flamingo say "Faster, please." --rate 1.3 --voice slt -o fast.mp3
 flamingo say "Good morning." --engine espeak-ng --voice en-gb-scotland -o morning.wav
 flamingo say "Hello." --engine piper --voice en_US-lessac-medium.onnx -o hello.wav
 """
@@ -29,7 +30,9 @@ READ_BYTES = 4_096
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words and options of the verb."""
     parser.add_argument("words", nargs="*", metavar="TEXT", help="what to say; without it, standard input")
-    parser.add_argument("-o", "--out", metavar="FILE", help="WAV file, 24 kHz mono (- is stdout, sent as it comes)")
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", help=f"sound file, 24 kHz mono: {SUFFIXES} (- is stdout, WAV as it comes)"
+    )
     add_voice(parser)
 
 
@@ -50,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError("nowhere to speak to: give -o FILE, or -o - and pipe it to a player")
     if not arguments.words and sys.stdin.isatty():
         raise OptionError('no text came: flamingo say "Hello." -o hello.wav, or pipe text in')
+    if arguments.out != STDOUT:
+        check_form(Path(arguments.out))
     speaker = open_speaker(arguments.engine, voice=arguments.voice, rate=arguments.rate)
     deltas = [" ".join(arguments.words)] if arguments.words else read_text(sys.stdin.buffer)
     stream = speaker.stream(deltas)
@@ -60,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out == STDOUT:
         write_wav(sys.stdout.buffer, pieces)
     else:
-        write_wav_file(Path(arguments.out), pieces)
+        write_speech(Path(arguments.out), pieces)
     report_notes(stream.notes)
     return 0
 
@@ -92,21 +97,3 @@ def write_wav(file: BinaryIO, pieces: Iterable[bytes]) -> None:
         raise
     except OSError as error:
         raise OutputError(f"the sound cannot be written: {error.strerror}") from error
-
-
-def write_wav_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """A WAV file, written as it comes; it is complete and its header true once this returns.
-
-    Raises:
-        OptionError: the file cannot be written.
-    """
-    from audioflamingo.speech.wav import wav_header
-
-    try:
-        with path.open("wb") as file:
-            file.write(wav_header(0))
-            size = sum(file.write(piece) for piece in pieces)
-            file.seek(0)
-            file.write(wav_header(size))
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written: {error.strerror}") from error

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from audioflamingo.cli.arguments import add_model, add_temperature, generation_options, loading_options
 from audioflamingo.cli.output import show_progress, write_json, write_text
-from audioflamingo.cli.say import add_voice, write_wav_file
+from audioflamingo.cli.say import add_voice
+from audioflamingo.cli.speech_file import SUFFIXES, check_form, write_speech
 from audioflamingo.errors import FlamingoError, OptionError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ MAX_SILENCE_S = 120.0  # after the end of a file, for the last answer
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words and options of the verb."""
     parser.add_argument("--in", dest="source", metavar="FILE", help="a sound instead of the microphone")
-    parser.add_argument("--out", metavar="FILE", help="WAV file for the answers; needed with --in")
+    parser.add_argument("--out", metavar="FILE", help=f"sound file for the answers, needed with --in: {SUFFIXES}")
     parser.add_argument("--timed", action="store_true", help="with --in: keep the answers where they were said")
     parser.add_argument("--prompt", default=DEFAULT_PROMPT, metavar="TEXT", help="said to the model with every turn")
     parser.add_argument("--forget", action="store_true", help="answer every turn by itself, without those before it")
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     sound = load(arguments.source)
     if Path(arguments.out).is_dir():
         raise OptionError(f"--out is a folder: {arguments.out}; give a file")
+    check_form(Path(arguments.out))
     talk = _talk(arguments, is_live=False)
     show_progress("listening")
     track = answers(talk, sound.samples, is_timed=arguments.timed)
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise FlamingoError(f"nobody speaks in {arguments.source}, or too short a time to answer")
     from audioflamingo.speech.speaker import to_pcm
 
-    write_wav_file(Path(arguments.out), [to_pcm(track)])
+    write_speech(Path(arguments.out), [to_pcm(track)])
     for exchange in talk.exchanges:
         write_json(vars(exchange)) if arguments.json else write_text(exchange.text + "\n")
     return 0

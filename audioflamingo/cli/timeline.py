@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from audioflamingo.cli.answering import Answerer, read_sounds
+from audioflamingo.cli.answering import STDIN, Answerer, read_sounds
 from audioflamingo.cli.arguments import add_model, number
 from audioflamingo.cli.output import show_progress, write_json, write_text
 from audioflamingo.errors import OptionError
@@ -45,10 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _list(answerer: Answerer, file: str, heading: str) -> None:
     """One file: heard, written, drawn."""
     arguments = answerer.arguments
+    from audioflamingo.audio import stated_duration_s
+    from audioflamingo.cli.pace import Pace
+    from audioflamingo.timeline import as_table, check_pieces, timeline
+
+    # Hours take a while to decode, and too fine a step for them can be told from the header.
+    check_pieces((file != STDIN and stated_duration_s(file)) or 0.0, arguments.piece, arguments.step)
     (sound,) = read_sounds([file], is_any_length=True)
     model = answerer.model
-    from audioflamingo.cli.pace import Pace
-    from audioflamingo.timeline import as_table, timeline
 
     pace = Pace(sound.duration_s)
     events = timeline(model, sound, piece_s=arguments.piece, step_s=arguments.step, progress=pace.show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from audioflamingo.cli.answering import Answerer, read_sounds
@@ -12,6 +13,7 @@ from audioflamingo.errors import OptionError
 
 if TYPE_CHECKING:
     from audioflamingo.longform import Transcript
+    from audioflamingo.types import Audio, Reply
 
 SUMMARY = "Write down the words that are spoken in each sound."
 EXAMPLES = """\
@@ -50,9 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
     if is_split:
         answerer.options.pop("long_audio", None)
         return answerer.each(arguments.files, lambda file, heading: _in_pieces(answerer, file, heading, form))
-    from audioflamingo.prompt import TRANSCRIBE_PROMPT, strip_transcription
+    from audioflamingo.prompt import TRANSCRIBE_PROMPT
 
-    return answerer.batched(arguments.files, TRANSCRIBE_PROMPT, strip_transcription)
+    return answerer.batched(arguments.files, TRANSCRIBE_PROMPT, _spoken)
+
+
+def _spoken(reply: Reply, sound: Audio) -> Reply:
+    from audioflamingo.prompt import spoken_words, with_note
+
+    return with_note(replace(reply, text=spoken_words(reply.text)), sound.name)
 
 
 def _in_pieces(answerer: Answerer, file: str, heading: str, form: str) -> None:

@@ -30,6 +30,23 @@ _REMEDIES = tuple(
         (r"\blong_audio='(\w+)'", r"--long-audio \1"),
     )
 )
+_IN_CHAT = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (
+            r"\b[Gg]ive --long-audio truncate or --long-audio split, or cut the file",
+            "Bring in a shorter one, or start the chat with --long-audio truncate or split",
+        ),
+        (r"Cut it; with --long-audio", "Bring in a shorter one; a chat that is started with --long-audio"),
+        (r"(up to \d+ s) are read", r"takes \1"),
+        (r"\bgive --long-audio", "start the chat with --long-audio"),
+        (r"--think=(\d+)", r"/think \1"),
+        (r"^--think\b", "/think on"),
+        (r"\blower --max-new-tokens", "start the chat with a lower --max-new-tokens"),
+        (r"begin a new conversation", "begin a new one, or take turns back with /undo"),
+    )
+)
+"""What a remedy becomes inside a conversation, where no flag can be given any more."""
 _NAMES = re.compile(r"(?<![\w'-])(?:max_new_tokens|top_k|top_p|repetition_penalty)(?![\w'])")
 
 
@@ -41,3 +58,13 @@ def told(error: Exception) -> str:
     for pattern, words in _REMEDIES:
         text = pattern.sub(words, text)
     return _NAMES.sub(lambda found: f"--{found[0].replace('_', '-')}", text)
+
+
+def told_in_chat(error: Exception) -> str:
+    """What an error says, for somebody inside `flamingo chat`: a flag is given to the next one, commands work now."""
+    text = told(error)
+    if isinstance(error, CheckpointError):
+        return text
+    for pattern, words in _IN_CHAT:
+        text = pattern.sub(words, text)
+    return text

@@ -16,7 +16,7 @@ from typing import Any
 from audioflamingo.conversation.file import load_messages, save_messages
 from audioflamingo.conversation.fit import fitted
 from audioflamingo.conversation.model import ChatModel, PromptSize
-from audioflamingo.conversation.sounds import Sources, loaded
+from audioflamingo.conversation.sounds import Sources, check_order, loaded
 from audioflamingo.conversation.stream import Stream
 from audioflamingo.errors import PromptError
 from audioflamingo.prompt.messages import is_measurable
@@ -86,6 +86,14 @@ class Chat:
         stream = self._model.stream(sent, **self.options | options)
         return Stream(self._remembered(asked, stream), (*notes, *stream.notes))
 
+    def check_sounds(self, audio: Sources, *, sample_rate_hz: int | None = None) -> None:
+        """Refuse sounds that could not come with the next question, whatever it asks; nothing is said or computed.
+
+        Raises:
+            FlamingoError: one is not usable or too long, or they do not fit the context together.
+        """
+        self._next("?", audio, sample_rate_hz, {})
+
     def choose(self, **options: Any) -> None:
         """Options of all answers from now on, beside or instead of those that were chosen before.
 
@@ -136,6 +144,7 @@ class Chat:
         self, question: str, audio: Sources, sample_rate_hz: int | None, options: Mapping[str, Any]
     ) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[str, ...]]:
         """The conversation with the question, what of it is sent, and notes."""
+        check_order(audio, question, "ask(question, audio)")
         new = loaded(audio, sample_rate_hz)
         text = _with_numbers(question, (*self.sounds, *new))
         asked = (*self.messages, Message("user", (*new, text)))

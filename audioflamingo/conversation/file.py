@@ -29,10 +29,10 @@ _SOUND_FILE = re.compile(r"[0-9a-f]{64}\.wav")
 
 
 def save_messages(path: str | Path, messages: Sequence[Message], num_pinned: int) -> None:
-    """Write a conversation; an existing file is replaced only by a complete one.
+    """Write a conversation; an existing one is replaced only by a complete one, and another file never is.
 
     Raises:
-        PromptError: the place cannot be written to.
+        PromptError: the place cannot be written to, or a file that is no conversation is there.
     """
     import soundfile
 
@@ -50,6 +50,7 @@ def save_messages(path: str | Path, messages: Sequence[Message], num_pinned: int
         raise PromptError(f"the conversation takes more than {MAX_FILE_BYTES:,} bytes, which would not be read again")
     partial = path.with_name(f".{path.name}.partial")
     try:
+        _keep_others(path)
         for key, sound in sounds.items():
             folder = _sound_folder(path)
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +86,24 @@ def load_messages(path: str | Path) -> tuple[tuple[Message, ...], int]:
     except FlamingoError as error:
         raise PromptError(f"{path}: {error}") from error
     return messages, num_pinned
+
+
+def _keep_others(path: Path) -> None:
+    """Refuse to replace what holds something and is no conversation, such as the sound that was talked about.
+
+    Raises:
+        ValueError: such a file is there.
+    """
+    if not path.exists() or path.is_dir():  # a folder cannot be replaced by a file anyway
+        return
+    if path.is_file() and path.stat().st_size == 0:
+        return
+    try:
+        is_ours = _read(path).get("format") == FORMAT
+    except PromptError:
+        is_ours = False
+    if not is_ours:
+        raise ValueError("a file that is no conversation is there, and it stays")
 
 
 def _written(part: str | Audio) -> dict[str, str]:

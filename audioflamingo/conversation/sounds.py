@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from audioflamingo.audio import Source
 from audioflamingo.audio import load as load_audio
+from audioflamingo.errors import OptionError
 from audioflamingo.types import Audio, Message
 
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".aiff", ".aif", ".webm")
 Sources = Source | list[Source] | tuple[Source, ...] | None
 
 
@@ -19,6 +22,42 @@ def loaded(audio: Sources, sample_rate_hz: int | None = None) -> list[Audio]:
         return []
     sources = cast("Iterable[Source]", audio if isinstance(audio, list | tuple) else (audio,))
     return [load_audio(source, sample_rate_hz=sample_rate_hz) for source in sources]
+
+
+def question_about(audio: Sources, question: str, sample_rate_hz: int | None = None) -> Message:
+    """A question of the user with its sounds before it; for errors, that of ``ask(audio, question)``.
+
+    Raises:
+        FlamingoError: a sound is not usable, or the question is no text or stands in the sound's place.
+    """
+    check_order(audio, question, "ask(audio, question)")
+    return Message("user", (*loaded(audio, sample_rate_hz), question))
+
+
+def check_order(audio: Any, question: Any, order: str) -> None:
+    """Refuse a question that is no text, and a sound and a question that stand in each other's place.
+
+    Args:
+        audio: what came as the sound.
+        question: what came as the question.
+        order: how the call is written, for the error.
+
+    Raises:
+        OptionError: they are swapped, or the question is no text.
+    """
+    if not isinstance(question, str):
+        kind = type(question).__name__
+        raise OptionError(f"the question is a {kind}, allowed: a text; the order is {order}")
+    if isinstance(audio, str) and not os.path.exists(audio) and _is_file_name(question) and not _is_file_name(audio):
+        raise OptionError(
+            f"the question is {question[:60]!r}, which names a sound, and the sound is {audio[:60]!r}; "
+            f"the order is {order}: swap the two"
+        )
+
+
+def _is_file_name(text: str) -> bool:
+    """Whether a text names a file that is there, or is written like a sound's."""
+    return os.path.isfile(text) or ("\n" not in text and Path(text).suffix.lower() in SOUND_SUFFIXES)
 
 
 def with_loaded_sounds(conversation: Any) -> Any:

@@ -190,7 +190,10 @@ def collect(
     deltas: Iterable[Delta],
     tidy: Callable[[str], str] = str,
 ) -> list[Reply | FlamingoError]:
-    """Whole answers, one a request, or why there is none; `tidy` is applied to the answer of each part."""
+    """Whole answers, one a request, or why there is none.
+
+    `tidy` is applied to the answer of each part; a part of which it leaves nothing goes with its heading.
+    """
     of_part: dict[tuple[int, int], list[Delta]] = {place: [] for place in places}
     for delta in deltas:
         of_part[places[delta.index]].append(delta)
@@ -201,9 +204,11 @@ def collect(
         if failed is not None:
             replies.append(failed)
             continue
+        said = ["".join(delta.text for delta in answer) for answer in parts]
         texts = (
-            part.heading + tidy("".join(delta.text for delta in answer))
-            for part, answer in zip(request.parts, parts, strict=True)
+            part.heading + left
+            for part, text, left in zip(request.parts, said, map(tidy, said), strict=True)
+            if left or not text
         )
         token_ids = tuple(token for answer in parts for delta in answer for token in delta.token_ids)
         thoughts = "\n".join(filter(None, ("".join(delta.thoughts for delta in answer).strip() for answer in parts)))

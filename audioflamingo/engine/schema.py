@@ -9,6 +9,7 @@ from typing import Any
 from audioflamingo.errors import OptionError
 
 MAX_SCHEMA_CHARS = 100_000
+_JSON_KINDS = {list: "list", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
 
 def as_schema(given: Any) -> str | None:
@@ -31,8 +32,9 @@ def as_schema(given: Any) -> str | None:
         except (ValueError, RecursionError) as error:
             raise OptionError(f"schema is no JSON: {str(error)[:100]}; give a JSON schema") from error
     if not isinstance(value, Mapping):
+        kind = f"JSON {_JSON_KINDS[type(value)]}" if isinstance(given, str) else type(given).__name__
         raise OptionError(
-            f"schema is a {type(given).__name__}, allowed: a JSON schema as a dict or text, or a pydantic class"
+            f"schema is a {kind}, allowed: a JSON schema, which is an object, as a dict or text, or a pydantic class"
         )
     try:
         text = json.dumps(value)

@@ -24,6 +24,10 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 
+# Of the words for music those that name nothing else: birds have songs, and a single note has its instrument.
+_MUSIC = re.compile(r"\b(?:music|musical|melody|melodies|orchestra)\b", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:no|not|without)\b[^,.;]*", re.IGNORECASE)
+
 
 class Asked(Protocol):
     """Answers many conversations as one batch; `audioflamingo.api.AudioFlamingo` does."""
@@ -96,6 +100,11 @@ def listed(text: str) -> tuple[str, ...]:
         if not _NOTHING.match(label):
             found[label] = None
     return tuple(found)
+
+
+def names_music(text: str) -> bool:
+    """Whether an answer to "What do you hear?" has music in it: "Music, then a man speaking." but not "No music."."""
+    return bool(_MUSIC.search(_DENIED.sub("", text)))
 
 
 def _own_options(question: Question, options: dict[str, Any]) -> dict[str, Any]:

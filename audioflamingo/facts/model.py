@@ -9,7 +9,7 @@ from audioflamingo.audio import Source
 from audioflamingo.audio import load as load_audio
 from audioflamingo.errors import AnswerError, OptionError
 from audioflamingo.facts import questions
-from audioflamingo.facts.asking import Asked, answers, listed, told
+from audioflamingo.facts.asking import Asked, answers, listed, names_music, told
 from audioflamingo.facts.results import Emotion, Pace, SongFacts, Tags
 from audioflamingo.types import Audio
 
@@ -72,7 +72,8 @@ class FactsModel:
             FlamingoError: the sound or an option is not usable.
         """
         sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
-        self._need(sound, questions.IS_MUSIC, options)
+        if not self._hears_music(sound, options):
+            raise _absent(questions.IS_MUSIC, sound)
         found, untold = told(self._model, sound, questions.SONG, options)
         instruments = found[questions.INSTRUMENTS.name]
         names = listed(instruments or "")
@@ -100,7 +101,17 @@ class FactsModel:
             AnswerError: the model hears none.
         """
         if answers(self._model, sound, (question,), options)[question.name] != "yes":
-            raise AnswerError(f"the model hears no {question.name} in {sound.name}; give a sound with {question.name}")
+            raise _absent(question, sound)
+
+    def _hears_music(self, sound: Audio, options: dict[str, Any]) -> bool:
+        """Whether the model says so, asked in either way: small models name it, but do not always affirm it."""
+        found, _ = told(self._model, sound, (questions.IS_MUSIC, questions.SOUNDS), options)
+        is_affirmed = found[questions.IS_MUSIC.name] == "yes"
+        return is_affirmed or names_music(found[questions.SOUNDS.name] or "")
+
+
+def _absent(question: questions.Question, sound: Audio) -> AnswerError:
+    return AnswerError(f"the model hears no {question.name} in {sound.name}; give a sound with {question.name}")
 
 
 def _chosen(found: Mapping[str, str | None], question: questions.Question) -> str:

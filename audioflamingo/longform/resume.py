@@ -67,9 +67,11 @@ class Progress:
             os.replace(partial, self._path)
         except OSError as error:
             _remove(partial)
+            why = f"{self._path} cannot be written: {error.strerror or error}."
+            if not self._path.exists():
+                raise FlamingoError(f"{why} Name a file in a folder that is there and may be written to") from error
             raise FlamingoError(
-                f"{self._path} cannot be written: {error.strerror or error}. What it held is still there: "
-                "make room or name another file, and give the same words again"
+                f"{why} What it held is still there: make room or name another file, and give the same words again"
             ) from error
 
     def _read(self, path: Path) -> list[Done]:

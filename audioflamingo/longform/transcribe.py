@@ -15,7 +15,7 @@ from audioflamingo.longform.phrases import loud_stretches, phrases_of
 from audioflamingo.longform.pieces import pieces_of, stitch
 from audioflamingo.longform.resume import Done, Progress
 from audioflamingo.longform.transcript import Segment, Transcript
-from audioflamingo.prompt import TRANSCRIBE_PROMPT, strip_transcription
+from audioflamingo.prompt import TRANSCRIBE_PROMPT, no_speech_note, spoken_words
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
 
 OVERLAP_S = 5.0
@@ -47,7 +47,7 @@ def transcribe_long(
     progress: Told | None = None,
     **options: Any,
 ) -> Transcript:
-    """Write down the words of a sound of any length.
+    """Write down the words of a sound of any length; a piece of which the model says that nobody speaks has none.
 
     Args:
         model: what hears the pieces.
@@ -75,8 +75,10 @@ def transcribe_long(
             progress(_end_s(some[-1]), audio.duration_s)
     heard = [Segment(piece[0], _end_s(piece), done[number].text) for number, piece in enumerate(pieces)]
     segments = tuple(stitch(heard))
-    notes = tuple(_cut_note(one) for number, one in enumerate(heard) if done[number].is_cut)
-    return Transcript(segments, audio.duration_s, notes, tuple(_phrases(audio, segments)))
+    notes = [_cut_note(one) for number, one in enumerate(heard) if done[number].is_cut]
+    if not notes and not any(one.text for one in segments):
+        notes.append(no_speech_note(audio.name))
+    return Transcript(segments, audio.duration_s, tuple(notes), tuple(_phrases(audio, segments)))
 
 
 def _batches(pieces: Sequence[tuple[float, Audio]], size: int) -> Iterator[Sequence[tuple[float, Audio]]]:
@@ -85,7 +87,7 @@ def _batches(pieces: Sequence[tuple[float, Audio]], size: int) -> Iterator[Seque
 
 
 def _done(reply: Reply) -> Done:
-    return Done(" ".join(strip_transcription(reply.text).split()), reply.finish_reason == "length")
+    return Done(" ".join(spoken_words(reply.text).split()), reply.finish_reason == "length")
 
 
 def _end_s(piece: tuple[float, Audio]) -> float:

@@ -14,6 +14,7 @@ from audioflamingo.prompt.phrases import (
     TRANSCRIBE_PROMPT,
     strip_transcription,
 )
+from audioflamingo.prompt.spoken import may_say_no_speech, no_speech_note, spoken_words, with_note
 from audioflamingo.prompt.template import (
     CHAT_TEMPLATE,
     ChatML,
@@ -40,5 +41,9 @@ __all__ = [
     "count_audio_tokens",
     "describe_budget",
     "load_template",
+    "may_say_no_speech",
+    "no_speech_note",
+    "spoken_words",
     "strip_transcription",
+    "with_note",
 ]

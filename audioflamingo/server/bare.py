@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from audioflamingo.prompt import strip_transcription
+from audioflamingo.prompt import may_say_no_speech, spoken_words
 from audioflamingo.prompt.phrases import TRANSCRIPT_PREFIXES
 
-ENDS = " \t\n.'\""  # of a transcript's end, any of which `strip_transcription` may take away
+ENDS = " \t\n.'\""  # of a transcript's end, any of which `spoken_words` may take away
 QUOTES = ("'", '"')
 
 
 class BareTranscript:
-    """Pieces of an answer in, pieces of its transcript out; joined, they are what `strip_transcription` gives.
+    """Pieces of an answer in, pieces of its transcript out; joined, they are what `spoken_words` gives.
 
     An opening quote is taken for one of a pair. Where its partner never comes, it stays away all the same.
     """
@@ -29,11 +29,13 @@ class BareTranscript:
             if raw.startswith(prefix):
                 raw = raw.removeprefix(prefix).lstrip()
                 break
+        if may_say_no_speech(raw):
+            return ""
         return self._new(raw[1:] if raw.startswith(QUOTES) else raw, ENDS)
 
     def flush(self) -> str:
         """The rest."""
-        whole = strip_transcription(self._raw)
+        whole = spoken_words(self._raw)
         return self._new(whole[1:] if whole.startswith(QUOTES) and not whole.startswith(self._said) else whole, "")
 
     def _new(self, text: str, held: str) -> str:

@@ -28,7 +28,7 @@ from audioflamingo.longform import (
     transcribe_long,
 )
 from audioflamingo.longform.transcribe import OVERLAP_S
-from audioflamingo.prompt import TRANSCRIBE_PROMPT, strip_transcription
+from audioflamingo.prompt import TRANSCRIBE_PROMPT, spoken_words
 from audioflamingo.server.bare import BareTranscript
 from audioflamingo.server.errors import ClientGoneError, refused
 from audioflamingo.server.fields import Fields
@@ -256,7 +256,7 @@ async def _words_of_many(model: Batches, audio: Audio, wish: TranscriptionReques
         some = pieces[start : start + STREAMED_PIECES]
         replies = await model.answers([(Message("user", (one, TRANSCRIBE_PROMPT)),) for _, one in some], wish.options)
         for (start_s, one), reply in zip(some, replies, strict=True):
-            heard.append(Segment(start_s, start_s + one.duration_s, " ".join(strip_transcription(reply.text).split())))
+            heard.append(Segment(start_s, start_s + one.duration_s, " ".join(spoken_words(reply.text).split())))
         is_over = len(heard) == len(pieces)
         certain = stitch(heard) if is_over else stitch(heard)[:-1]
         text = " ".join(one.text for one in certain if one.text)

@@ -18,12 +18,11 @@ from audioflamingo.errors import CheckpointError
 from audioflamingo.model.fingerprint import fingerprint
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lora import EMBEDDING, HEAD, Adapter, LowRank
-from audioflamingo.think.base import check_base
+from audioflamingo.think.base import STYLE_KEY, check_base, stated_style
 from audioflamingo.think.files import read_config, read_tensors
 from audioflamingo.think.names import Target, target_of
 
 FOLDERS = ("think", "stage35")
-STYLE_KEY = "think_style"
 REMEDY = "in Python, load_model(..., any_base=True)"
 MAX_RANK = 4_096
 MAX_SHOWN = 20
@@ -69,7 +68,7 @@ def read_adapter(folder: str | Path, model: Flamingo, *, name: str = "this model
     refuse(folder, complaints)
     if not any_base:
         check_base(folder, config, fingerprint(model), name, REMEDY)
-    style = config.get(STYLE_KEY)
+    style = config.get(STYLE_KEY) or stated_style(folder)  # the older place, and the one that PEFT does not look at
     return Adapter(adapter.low_rank, adapter.replaced, style if style in ("tags", "free") else None)
 
 
@@ -187,7 +186,8 @@ def refuse(folder: Path, complaints: list[str]) -> None:
     """
     if complaints:
         more = f"; and {len(complaints) - MAX_SHOWN} more" if len(complaints) > MAX_SHOWN else ""
+        num = f"{len(complaints)} complaint{'s' * (len(complaints) > 1)}"
         raise CheckpointError(
-            f"the adapter in {folder} does not fit this model ({len(complaints)} complaints): "
+            f"the adapter in {folder} does not fit this model ({num}): "
             f"{'; '.join(complaints[:MAX_SHOWN])}{more}. Use the adapter of the same release as the base"
         )

@@ -1,7 +1,7 @@
-"""The base that an adapter was trained on: its fingerprint in the adapter's safetensors header, written and compared.
+"""What an adapter says of itself in its safetensors header: the base that it was trained on, and how its thoughts end.
 
-The header's metadata is a place that PEFT keeps and does not look at. Adapters without it, NVIDIA's and older ones, are
-loaded as they always were.
+The header's metadata is a place that PEFT keeps and does not look at; of a key that it does not know in its
+configuration it warns. Adapters without it, NVIDIA's and older ones, are loaded as they always were.
 """
 
 from __future__ import annotations
@@ -21,32 +21,51 @@ from audioflamingo.model.fingerprint import Fingerprint
 from audioflamingo.think.files import WEIGHTS_FILE
 
 BASE_KEY = "base_weights"
+STYLE_KEY = "think_style"
 NAME_KEY = "base_model_name_or_path"
 MAX_SHOWN = 2
 LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON header
 
 
 def state_base(file: Path, weights: Fingerprint) -> None:
-    """Write the base's fingerprint into an adapter's safetensors file; the tensors stay as they are.
+    """Write the base's fingerprint into an adapter's safetensors file; one of which no value is known is not written.
+
+    Args:
+        file: with the adapter's tensors.
+        weights: of the base.
+    """
+    if not weights.is_empty:
+        state(file, {BASE_KEY: weights.dumps()})
+
+
+def state(file: Path, entries: Mapping[str, str]) -> None:
+    """Write entries into the header of a safetensors file, beside those that it has; the tensors stay as they are.
 
     Not left to the library that writes such files: it puts two entries in an order that differs from run to run.
 
     Args:
-        file: with the adapter's tensors.
-        weights: of the base; one of which no value is known is not written.
+        file: with an adapter's tensors.
+        entries: text by name.
     """
-    if weights.is_empty:
-        return
     partial = file.with_name(f"{file.name}.stated")
     with open(file, "rb") as old, open(partial, "wb") as new:
         (num_bytes,) = struct.unpack("<Q", old.read(LENGTH_BYTES))
         header = json.loads(old.read(num_bytes))
-        header["__metadata__"] = header.get("__metadata__", {}) | {BASE_KEY: weights.dumps()}
+        header["__metadata__"] = header.get("__metadata__", {}) | dict(entries)
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
         new.write(struct.pack("<Q", len(text)) + text)
         shutil.copyfileobj(old, new)
     os.replace(partial, file)
+
+
+def stated_style(folder: str | os.PathLike[str]) -> str | None:
+    """How the thoughts of an adapter end, "tags" or "free", or None where its header does not say.
+
+    Raises:
+        CheckpointError: the header cannot be read.
+    """
+    return _stated(Path(folder) / WEIGHTS_FILE, STYLE_KEY)
 
 
 def stated_base(folder: str | os.PathLike[str]) -> Fingerprint | None:
@@ -56,14 +75,26 @@ def stated_base(folder: str | os.PathLike[str]) -> Fingerprint | None:
         CheckpointError: what it says cannot be read.
     """
     file = Path(folder) / WEIGHTS_FILE
+    text = _stated(file, BASE_KEY)
+    try:
+        return None if text is None else Fingerprint.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(file, BASE_KEY, error) from error
+
+
+def _stated(file: Path, key: str) -> str | None:
     if not file.is_file():
         return None
     try:
         with safe_open(file, framework="pt") as opened:
-            text = (opened.metadata() or {}).get(BASE_KEY)
-        return None if text is None else Fingerprint.loads(text)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: {BASE_KEY} in its header cannot be read: {str(error)[:100]}") from error
+            text: str | None = (opened.metadata() or {}).get(key)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(file, key, error) from error
+    return text
+
+
+def _unreadable(file: Path, key: str, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{file}: {key} in its header cannot be read: {str(error)[:100]}")
 
 
 def check_base(

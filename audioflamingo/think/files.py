@@ -32,6 +32,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: absent, too large, or no JSON object.
     """
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder} has no {CONFIG_FILE}; an adapter's folder holds it and {WEIGHTS_FILE}")
     return read_json(folder / CONFIG_FILE)
 
 

@@ -40,6 +40,14 @@ class ThoughtSplitter:
         self._held = ""
         self._may_open = is_open
         self._is_answer_begun = False
+        self._is_doubtful = False
+
+    def expect_more(self) -> None:
+        """Thoughts were ended for the model, which may go on with them.
+
+        The answer is then given back at the end only, and what stands before a further closing tag is thoughts.
+        """
+        self._is_doubtful = True
 
     @property
     def is_answering(self) -> bool:
@@ -67,9 +75,11 @@ class ThoughtSplitter:
         """What was held back, once no more text will come."""
         held, self._held = self._held, ""
         if self._state == "tags":
-            return held, ""
+            return held if len(held) < 2 or not CLOSE.startswith(held) else "", ""  # a tag that was cut is no thought
+        if self._state == "start" and OPEN.startswith(held.strip()) and self._style != "free":
+            return "", held.lstrip() if len(held.strip()) < 2 else ""
         if self._state == "answer":
-            return "", held
+            return _last_answer(held) if self._is_doubtful else ("", held)
         return "", held.lstrip()  # prose without a conclusion: its last sentence is the answer
 
     def _decide(self) -> None:
@@ -112,11 +122,22 @@ class ThoughtSplitter:
             self._held = self._held[end.end() :]
 
     def _answer(self) -> str:
+        if self._is_doubtful:
+            return ""
         text, self._held = self._held, ""
         if not self._is_answer_begun:
             text = text.lstrip()
             self._is_answer_begun = bool(text)
         return text
+
+
+def _last_answer(text: str) -> tuple[str, str]:
+    """(thoughts, answer) of what came behind a closing tag that the model did not write itself."""
+    thoughts, _, answer = text.rpartition(CLOSE)
+    thoughts = thoughts.replace(CLOSE, "").replace(OPEN, "").strip()
+    answer = answer.replace(OPEN, "").strip()
+    num_cut = next((size for size in range(len(CLOSE) - 1, 0, -1) if answer.endswith(CLOSE[:size])), 0)
+    return f"\n{thoughts}\n" if thoughts else "", answer[: len(answer) - num_cut].rstrip()
 
 
 def split_thoughts(text: str, style: ThinkStyle = "auto") -> tuple[str, str]:

@@ -15,15 +15,18 @@ from audioflamingo.errors import OptionError
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.lora import SwitchedAdapter
 from audioflamingo.think.adapter import FOLDERS, read_adapter
-from audioflamingo.think.budget import has_native_tags, limit_thoughts
+from audioflamingo.think.budget import CLOSING_TOKENS, ThoughtLimit, has_native_tags, limit_thoughts
 from audioflamingo.think.split import ThinkStyle, ThoughtSplitter
 from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.types import Delta, Sampling, TokenRule
 
 _log = logging.getLogger(__name__)
 CUT_THOUGHTS = (
-    "the thoughts were ended after {} tokens; more (max_thought_tokens, --think=N) let them come to their end"
+    "the thoughts were ended after {} token{}; more (max_thought_tokens, --think=N) let them come to their end, and an "
+    "answer from half of them is often wrong"
 )
+NO_ROOM = "the answer is empty, because max_new_tokens (--max-new-tokens) ended the reply before it began; raise it"
+NO_ANSWER = "the answer is empty, because the model ended its reply with its thoughts"
 
 
 class Thinking:
@@ -97,34 +100,65 @@ class Thinking:
         """What tells the thoughts of such a request from its answer."""
         return ThoughtSplitter(self.style, is_open=has_answer_rule)
 
-    def apart(self, deltas: Generator[Delta, None, None], options: Sequence[Options]) -> Generator[Delta, None, None]:
-        """The engine's deltas with the thoughts of those that think apart; options are one a prompt."""
-        splitters = {index: self.splitter(one.constraint is not None) for index, one in enumerate(options) if one.think}
-        budgets = {index: options[index].thought_budget for index in splitters}
-        return split_deltas(deltas, splitters, budgets) if splitters else deltas
+    def own_limits(self, samplings: Sequence[Sampling]) -> list[Sampling]:
+        """The same samplings, in which no two replies share what counts their thoughts: parts of a request do."""
+        return [
+            replace(one, rule=replace(one.rule)) if isinstance(one.rule, ThoughtLimit) else one for one in samplings
+        ]
+
+    def apart(
+        self, deltas: Generator[Delta, None, None], options: Sequence[Options], samplings: Sequence[Sampling]
+    ) -> Generator[Delta, None, None]:
+        """The engine's deltas with the thoughts of those that think apart.
+
+        Args:
+            deltas: of the engine.
+            options: one a prompt.
+            samplings: one a prompt, from `own_limits`.
+        """
+        thinkers = {
+            index: (self.splitter(one.constraint is not None), sampling.rule)
+            for index, (one, sampling) in enumerate(zip(options, samplings, strict=True))
+            if one.think and isinstance(sampling.rule, ThoughtLimit)
+        }
+        return split_deltas(deltas, thinkers) if thinkers else deltas
+
+
+def answer_room(options: Options) -> int:
+    """Tokens that are left for the answer of a request, whose thoughts may take all of their budget."""
+    return options.max_new_tokens - (options.thought_budget + CLOSING_TOKENS if options.think else 0)
 
 
 def split_deltas(
-    deltas: Generator[Delta, None, None], splitters: Mapping[int, ThoughtSplitter], budgets: Mapping[int, int]
+    deltas: Generator[Delta, None, None], thinkers: Mapping[int, tuple[ThoughtSplitter, ThoughtLimit]]
 ) -> Generator[Delta, None, None]:
-    """The same deltas, with the thoughts of those whose index has a splitter moved from `text` to `thoughts`.
+    """The same deltas, with the thoughts of those whose index is among the thinkers moved from `text` to `thoughts`.
 
-    Where thoughts took all of their budget, the last delta says so: what follows was not thought to its end.
+    Where thoughts were cut, the last delta says so: what follows was not thought to its end.
     """
-    spent = dict.fromkeys(splitters, 0)
+    answered: set[int] = set()
     with closing(deltas):
         for delta in deltas:
-            splitter = splitters.get(delta.index)
-            if splitter is None:
+            if delta.index not in thinkers:
                 yield delta
                 continue
+            splitter, limit = thinkers[delta.index]
+            if limit.may_go_on:
+                splitter.expect_more()
             thoughts, answer = splitter.feed(delta.text)
-            spent[delta.index] += 0 if splitter.is_answering else len(delta.token_ids)
-            notes = delta.notes
             if delta.finish_reason is not None:
                 last_thoughts, last_answer = splitter.flush()
                 thoughts, answer = thoughts + last_thoughts, answer + last_answer
-                budget = budgets[delta.index]
-                if spent[delta.index] >= budget:
-                    notes = (*notes, CUT_THOUGHTS.format(budget))
+            if answer.strip():
+                answered.add(delta.index)
+            notes = (*delta.notes, *_late_notes(delta, limit, delta.index in answered))
             yield replace(delta, text=answer, thoughts=thoughts, notes=notes)
+
+
+def _late_notes(delta: Delta, limit: ThoughtLimit, is_answered: bool) -> list[str]:
+    if delta.finish_reason is None:
+        return []
+    notes = [] if limit.cut_after is None else [CUT_THOUGHTS.format(limit.cut_after, "s" * (limit.cut_after > 1))]
+    if not is_answered and delta.finish_reason in ("length", "stop"):
+        notes.append(NO_ROOM if delta.finish_reason == "length" else NO_ANSWER)
+    return notes

@@ -24,7 +24,7 @@ from audioflamingo.errors import CheckpointError, OptionError
 from audioflamingo.model.fingerprint import Fingerprint
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.weights.names import from_ours
-from audioflamingo.think.base import state_base
+from audioflamingo.think.base import STYLE_KEY, state, state_base
 
 DECODER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PEFT_PREFIX = "base_model.model."
@@ -144,6 +144,8 @@ def save_adapter(
     folder: Path,
     base: str,
     weights: Fingerprint | None = None,
+    *,
+    think_style: str | None = None,
 ) -> None:
     """Write adapter_model.safetensors and adapter_config.json; the configuration, without which nobody loads, last.
 
@@ -153,6 +155,7 @@ def save_adapter(
         folder: where to.
         base: what the adapters belong to, for the reader's information.
         weights: of the base, so that the adapters are not used with others; see `model.fingerprint`.
+        think_style: how the thoughts of a thinking adapter end, "tags" or "free"; in the header too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     targets = PEFT_TARGETS.replace("|".join(DECODER_LINEARS), "|".join(config.targets))
@@ -176,6 +179,8 @@ def save_adapter(
     save_file(adapter_tensors(parameters), partial, metadata={"format": "pt"})
     if weights is not None:
         state_base(partial, weights)
+    if think_style:
+        state(partial, {STYLE_KEY: think_style})
     os.replace(partial, folder / "adapter_model.safetensors")
     partial = folder / "adapter_config.json.partial"
     partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

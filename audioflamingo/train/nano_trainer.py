@@ -191,7 +191,8 @@ class NanoTrainer:
         """The checkpoint and the heads, or the adapter, from the weights as they are in the model now."""
         if self.recipe.adapter is not None:
             parameters = dict(self.model.named_parameters())
-            save_adapter(parameters, self.recipe.adapter, folder / "think", BASE_NAME, self.base_weights)
+            think = folder / "think"
+            save_adapter(parameters, self.recipe.adapter, think, BASE_NAME, self.base_weights, think_style="tags")
             return
         save_trained(self.model, self.heads, self.begin.tokenizer, folder)
 

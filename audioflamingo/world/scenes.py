@@ -31,6 +31,7 @@ Backdrop = Literal["scene", "noise", "silence"]
 GRID_S = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 14.0, 16.0, 20.0, 24.0, 30.0)
 STEADY_S = (1.0, 5.0)
 PAUSE_S = (0.15, 1.2)
+SPARSE_SHARE = 0.08  # of training's scenes: little within much silence, so that late words are words too
 MOST_TRIES = 50  # of a sentence that an engine has a sound for
 SPEECH_LEVEL = 0.1  # root mean square that speech is brought to before the channel
 FULL_SCALE = 0.98
@@ -264,6 +265,8 @@ def _finish(content: Samples, events: tuple[Event, ...], source: Source, dice: D
     content = content[: int(GRID_S[-1] * SAMPLE_RATE_HZ)]
     steps = [int(s * SAMPLE_RATE_HZ) for s in GRID_S if int(s * SAMPLE_RATE_HZ) >= len(content)]
     total = steps[min(1, len(steps) - 1)] if dice.plain.random() < 0.3 else steps[0]
+    if source.variety and dice.plain.random() < SPARSE_SHARE * source.variety:
+        total = dice.plain.choice(steps)
     lead = dice.plain.randint(0, total - len(content))
     samples = np.zeros(total, np.float32)
     samples[lead : lead + len(content)] = content

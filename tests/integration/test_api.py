@@ -180,6 +180,37 @@ def test_a_failed_question_leaves_the_chat_as_it_was(model, tmp_path):
     assert chat.messages == ()
 
 
+def test_a_question_in_the_place_of_the_sound_is_told(model, write_wav, noise):
+    dog, asked = str(write_wav("dog")), "How many sounds are there?"
+    ask, chat = r"the order is ask\(audio, question\)", r"the order is ask\(question, audio\)"
+    for call, message in (
+        (lambda: model.ask(asked, dog), f"names a sound, and the sound is '{asked[:-1]}.'; {ask}: swap the two"),
+        (lambda: model.ask(asked, "absent.wav"), f"{ask}: swap the two"),
+        (
+            lambda: model.ask(asked, noise(1), sample_rate_hz=16_000),
+            f"the question is a ndarray, allowed: a text; {ask}",
+        ),
+        (lambda: model.chat().ask(dog, asked), f"{chat}: swap the two"),
+        (lambda: model.chat().stream(noise(1), asked), f"the question is a ndarray, allowed: a text; {chat}"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            call()
+    with pytest.raises(AudioError, match="absent does not exist"):  # nothing says that these two are swapped
+        model.ask("absent", asked)
+    assert model.ask(dog, "Is absent.wav", max_new_tokens=1).token_ids  # a sound that is there is one
+
+
+def test_sounds_that_no_question_could_bring_in(model, sound):
+    chat = model.chat(max_windows=1)
+    chat.check_sounds([sound(1), sound(30)])
+    chat.check_sounds(None)
+    with pytest.raises(AudioError, match="long_audio"):
+        chat.check_sounds([sound(1), sound(31)])
+    with pytest.raises(PromptError, match="does not fit"):
+        chat.check_sounds([sound(30)] * 200)
+    assert chat.messages == ()
+
+
 def test_a_chat_keeps_what_was_said_before_it_was_stopped(model):
     chat = model.chat()
     with chat.stream("Tell me everything.") as stream:

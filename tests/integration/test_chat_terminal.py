@@ -66,7 +66,11 @@ def test_every_command(terminal, write_wav, tmp_path):
     for line, answer in [
         ("/help", "/budget +shows how much"),
         ("/nonsense", "/nonsense is not a command; allowed: /audio, /think"),
-        ("/undo", "nothing to undo"),
+        ("/undo 0", "/undo 0 came, allowed: /undo, or /undo N"),
+        ("/undo 1", "nothing to undo"),
+        ("/fork x", "/fork stands alone, but x came behind it"),
+        ("/BUDGET", "prompt tokens used"),
+        ("/?", "/budget +shows how much"),
         ("What is it?", "note: the answer was cut; a larger --max-new-tokens"),
         (f"/audio {rain}", "<sound-2> two words.wav"),
         (f"/audio {tmp_path / 'none.wav'}", "error: .*none.wav does not exist"),
@@ -78,11 +82,15 @@ def test_every_command(terminal, write_wav, tmp_path):
         ("And <sound-9>?", "error: .*<sound-9>"),
         ("/budget", "prompt tokens used"),
         ("/think maybe", "/think maybe came, allowed: /think on"),
-        ("/think on", "error: --think, but this model has no thinking adapter.*--model af3-think"),
+        ("/think 0", "/think 0 came, allowed: /think on, /think off, /think TOKENS .the most, at least 1"),
+        ("/think on", "error: /think on, but this model has no thinking adapter.*--model af3-think"),
         ("/think off", "thinking is off"),
         (f"/save {tmp_path / 'talk.json'}", "saved 4 messages"),
-        ("/undo", "forgotten"),
+        ("/undo", "two words.wav, dog.wav: forgotten before a question"),
+        ("/undo 9", "the last 2 questions and their answers are forgotten; there were no more"),
         (f"/load {tmp_path / 'talk.json'}", "loaded 4 messages"),
+        (f"/save {dog}", "dog.wav: a file that is no conversation is there, and it stays. Name another file"),
+        (f"/save {tmp_path / 'talk.json'}", "saved 4 messages"),
         (f"/load {tmp_path / 'dog.wav'}", "error: .*dog.wav is no conversation"),
         (f"/save {tmp_path / 'absent' / 'x' / 'talk.json'}", "saved 4 messages"),
         (f"/save {tmp_path}", "error: the conversation cannot be saved as"),
@@ -94,6 +102,56 @@ def test_every_command(terminal, write_wav, tmp_path):
     child.wait()
     assert child.exitstatus == 0
     assert (tmp_path / "talk.json.sounds").is_dir()
+
+
+@pytest.fixture
+def short_eared(checkpoint, tmp_path):
+    """The tiny checkpoint, which here takes 30 s of sound at most."""
+    folder = shutil.copytree(checkpoint, tmp_path / "short-eared")
+    (folder / "processor_config.json").write_text(json.dumps({"max_audio_len": 30}))
+    return folder
+
+
+def test_too_long_a_sound_is_refused_at_once_and_spoils_nothing(terminal, short_eared, write_wav):
+    long, dog = write_wav("long.wav", 31, 1), write_wav("dog.wav", 0.5, 2)
+    child = terminal(model=short_eared)
+    remedy = "Bring in a shorter one, or start the chat with --long-audio truncate or split"
+    said(child, f"/audio {long}", f"error: long.wav is 31 s; .* {remedy}")
+    said(child, f"/audio {dog} {long}", "error: long.wav is 31 s")
+    said(child, "/audio", "no sounds so far")
+    said(child, f"/audio {dog}", "<sound-1> dog.wav")
+    said(child, "What is it?", "cut")
+    said(child, "/audio", "<sound-1> dog.wav, 0.5 s\r\n")
+
+
+def test_too_long_a_sound_on_the_command_line_is_one_error(short_eared, write_wav):
+    command = [sys.executable, *COMMAND, "--model", str(short_eared), str(write_wav("long.wav", 31, 1))]
+    done = subprocess.run(command, input="What is it?\n", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Give --long-audio truncate or --long-audio split, or cut the file." in done.stderr
+
+
+def test_waiting_sounds_that_no_longer_fit_are_dropped_after_the_question(terminal, short_eared, write_wav, tmp_path):
+    """One long sound a conversation can be split; the second one comes into it here by loading."""
+    long, other = write_wav("long.wav", 31, 1), write_wav("other.wav", 31, 2)
+    child = terminal("--long-audio", "split", model=short_eared)
+    said(child, f"/audio {long}", "<sound-1> long.wav")
+    said(child, f"/audio {other}", "error: 2 sounds are too long .* or start the chat with --long-audio truncate")
+    said(child, "What is it?", r"\[0:00 - 0:30\] .*\[0:30 - 0:31\] ")
+    said(child, f"/save {tmp_path / 'talk.json'}", "saved 2 messages")
+    said(child, "/undo", "the last question and its answer are forgotten")
+    said(child, f"/audio {other}", "<sound-1> other.wav")
+    said(child, f"/load {tmp_path / 'talk.json'}", "loaded 2 messages")
+    said(child, "And now?", "error: 2 sounds are too long .*note: other.wav no longer waits for a question")
+    said(child, "And now?", r"\[0:00 - 0:30\]")
+
+
+@pytest.mark.parametrize("line", ["quit", "EXIT", "/exit", "/Quit"])
+def test_words_that_leave(terminal, line):
+    child = terminal()
+    said(child, line, pexpect.EOF)
+    child.wait()
+    assert child.exitstatus == 0
 
 
 def test_help_names_every_command(terminal):

@@ -25,11 +25,31 @@ def flamingo(capsys):
 
 def test_tags_as_text_and_as_json(flamingo):
     code, out, err = flamingo("facts", "tags", SIREN, SILENCE)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "flamingo: note: the model names no sound in silence.flac\n")
     assert out.splitlines()[0] == f"{SIREN}:"
     assert "siren" in out.splitlines()[1]
-    code, out, _ = flamingo("facts", "tags", SIREN, "--among", "a dog barking", "--json")
+    code, out, err = flamingo("facts", "tags", SIREN, "--among", "a dog barking", "--json")
     assert json.loads(out) == {"files": [SIREN], "labels": []}
+    assert err == ""
+
+
+def test_tags_none_of_which_is_heard_are_a_note(flamingo):
+    code, _, err = flamingo("facts", "tags", SIREN, "--among", "a dog barking, a cat meowing")
+    assert (code, err) == (0, "flamingo: note: none of a dog barking, a cat meowing is heard in siren.flac\n")
+    assert flamingo("facts", "tags", SIREN, "--among", "a cat meowing")[2].endswith(
+        "a cat meowing is not heard in siren.flac\n"
+    )
+
+
+def test_the_facts_of_music_from_the_world(flamingo, tmp_path):
+    assert main(["world", "--tasks", "music_knowledge", "--hours", "0.005", "--seed", "5", "--out", str(tmp_path)]) == 0
+    files = sorted(map(str, tmp_path.rglob("*.flac")))
+    code, out, err = flamingo("facts", "song", *files, "--json")
+    assert (code, err) == (0, "")
+    _, *found = [json.loads(line) for line in out.splitlines()]  # the world's own line comes first
+    assert [one["files"] for one in found] == [[file] for file in files]
+    assert files
+    assert all(one["tempo_bpm"] and one["key"] for one in found)
 
 
 def test_what_is_not_heard_is_an_error_of_one_line(flamingo):

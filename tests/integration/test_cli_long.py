@@ -9,6 +9,10 @@ import time
 
 import pytest
 
+from audioflamingo.audio import stated_duration_s
+from audioflamingo.errors import OptionError
+from audioflamingo.timeline import check_pieces
+
 
 @pytest.fixture
 def flamingo(checkpoint):
@@ -104,6 +108,27 @@ def test_a_timeline(flamingo, write_wav, tmp_path):
     assert values["duration_s"] == 5
     assert all(0 <= event["start_s"] < event["end_s"] <= 5 for event in values["events"])
     assert (tmp_path / "street.png").stat().st_size > 1000
+
+
+def test_too_fine_a_step_is_refused_before_hours_are_decoded(flamingo, tmp_path):
+    path = tmp_path / "hours.wav"
+    size = 2 * 16_000 * 36_000
+    header = struct.pack(
+        "<4sI8sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVEfmt ", 16, 1, 1, 16_000, 32_000, 2, 16, b"data", size
+    )
+    with path.open("wb") as file:  # a hole: it takes no room, and decoding it takes seconds
+        file.write(header)
+        file.truncate(44 + size)
+    for words, message in (
+        (("--step", ".1"), "360,040 pieces of 4.0 s came, allowed: 100,000; raise the step"),
+        (("--piece", "1", "--step", "2"), "allowed: a step above 0, at most the piece"),
+    ):
+        assert message in flamingo("timeline", path, *words, code=2).stderr
+    began_s = time.monotonic()
+    assert stated_duration_s(path) == 36_000
+    with pytest.raises(OptionError, match="raise the step"):
+        check_pieces(36_000, 4, 0.1)
+    assert time.monotonic() - began_s < 0.5
 
 
 def test_several_timelines_and_pictures_that_cannot_be(flamingo, write_wav, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from serving import DOG, MAN, QUESTION, ROOSTER, Serving, ask_about, sound_part
+from serving import DOG, EXAMPLES, MAN, QUESTION, ROOSTER, Serving, ask_about, sound_part
 
 from audioflamingo import Message, load_audio
 from audioflamingo.longform import as_srt, as_vtt, transcribe_long
@@ -216,11 +216,11 @@ def test_transcribes_in_every_form(serving, client, form):
         assert found == text
 
 
-def long_speech():
-    """65 s with speech in all pieces."""
+def long_speech(starts_s=(1, 12, 24.5, 33, 45, 58)):
+    """65 s, by default with speech in all pieces."""
     samples = np.zeros(65 * SAMPLE_RATE_HZ, np.float32)
     words = load_audio(MAN).samples
-    for start_s in (1, 12, 24.5, 33, 45, 58):
+    for start_s in starts_s:
         start = int(start_s * SAMPLE_RATE_HZ)
         samples[start : start + len(words)] = words
     file = io.BytesIO()
@@ -239,16 +239,41 @@ def test_streams_a_transcript(client, sound):
     assert done.usage.output_tokens == whole.usage.output_tokens > 0
 
 
+@pytest.mark.parametrize("form", ["json", "text", "srt", "vtt", "verbose_json"])
+def test_silence_has_no_words_in_any_form(client, form):
+    found = client.audio.transcriptions.create(model="nano", file=EXAMPLES / "silence.flac", response_format=form)
+    if form == "verbose_json":
+        assert (found.text, found.segments, found.notes) == ("", [], ["no speech is heard in silence.flac"])
+    else:
+        expected = {"json": "", "text": "\n", "srt": "", "vtt": "WEBVTT\n\n"}[form]
+        assert (found.text if form == "json" else found) == expected
+
+
+def test_streamed_transcripts_have_no_words_where_nobody_speaks(client):
+    def streamed(data):
+        return client.audio.transcriptions.create(model="nano", file=("talk.flac", data), stream=True)
+
+    (done,) = streamed((EXAMPLES / "silence.flac").read_bytes())
+    assert (done.type, done.text) == ("transcript.text.done", "")
+    *_, done = streamed(long_speech(starts_s=(26, 29)))
+    assert done.text
+    assert "there is no speech" not in done.text.lower()
+
+
 @pytest.mark.parametrize(
-    "text", ["'Hello there.'.", "Hello", "'", '"Hi"', "The spoken content of the audio is 'It rains. A lot.'."]
-)
+    "text",
+    [
+        "'Hello there.'.", "Hello", "'", '"Hi"', "The spoken content of the audio is 'It rains. A lot.'.",
+        "There is no speech.", "There is no speech here.", "No", "The spoken content of the audio is 'no speech'.",
+    ],
+)  # fmt: skip
 def test_bare_transcript_in_pieces_is_the_whole_one(text):
-    from audioflamingo.prompt import strip_transcription
+    from audioflamingo.prompt import spoken_words
 
     for size in (1, 2, 5, 100):
         bare = BareTranscript()
         pieces = [bare.feed(text[start : start + size]) for start in range(0, len(text), size)]
-        assert "".join(pieces) + bare.flush() == strip_transcription(text)
+        assert "".join(pieces) + bare.flush() == spoken_words(text)
 
 
 @pytest.mark.parametrize("form", ["wav", "pcm", "flac"])

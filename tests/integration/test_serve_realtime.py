@@ -74,6 +74,15 @@ def test_a_spoken_question_gets_a_spoken_answer(server, model):
     ]  # fmt: skip
 
 
+def test_a_turn_without_speech_has_an_empty_transcript(server):
+    with Client(server, turn_detection=None, input_audio_transcription={"model": "nano"}) as one:
+        one.say(silence(1.0))
+        one.send("input_audio_buffer.commit")
+        events = one.until("conversation.item.input_audio_transcription.completed")
+    assert events[-1]["transcript"] == ""
+    assert "conversation.item.input_audio_transcription.delta" not in kinds(events)
+
+
 def test_a_sound_and_a_text_are_answered_in_text(server):
     sound = load_audio(DOG)
     samples = np.interp(np.arange(0, sound.duration_s, 1 / RATE), np.arange(len(sound.samples)) / 16_000, sound.samples)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from audioflamingo.audio import load
+from audioflamingo.audio.containers import identify
 from audioflamingo.cli.main import main
 from audioflamingo.cli.output import OutputError
 from audioflamingo.cli.say import write_wav
+from audioflamingo.cli.speech_file import FORMS, SUFFIXES, WAV, write_speech
+from audioflamingo.errors import OptionError
 
 
 @pytest.fixture
@@ -29,6 +32,49 @@ def test_say_writes_a_wav_file(tmp_path, capsys):
         assert file.getnframes() > 24_000
     assert capsys.readouterr() == ("", "")
     assert np.abs(load(out).samples).max() > 0.05
+
+
+def tone(duration_s):
+    """16-bit PCM of a quiet 440 Hz at 24 kHz."""
+    times = np.arange(round(24_000 * duration_s)) / 24_000
+    return (8_000 * np.sin(2 * np.pi * 440 * times)).astype("<i2").tobytes()
+
+
+@pytest.mark.parametrize("suffix", [WAV, *FORMS, ".MP3"])
+def test_a_file_is_what_its_name_says(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    write_speech(path, [tone(1), tone(180), tone(0.1)])  # minutes at once, as flamingo talk gives
+    with open(path, "rb") as file:
+        assert identify(file, path.name) == FORMS.get(suffix.lower(), ("WAV",))[0]
+    sound = load(path)
+    assert sound.duration_s == pytest.approx(181.1, abs=0.1)
+    middle = sound.samples[90 * 16_000 : 91 * 16_000]
+    assert np.abs(np.fft.rfft(middle)).argmax() == 440
+    assert np.abs(middle).max() == pytest.approx(8_000 / 32_768, rel=0.1)
+
+
+def test_say_writes_the_form_of_the_suffix(tmp_path, capsys):
+    for name in ("out.mp3", "out.flac"):
+        assert main(["say", "Hello.", "-o", str(tmp_path / name)]) == 0
+    assert (tmp_path / "out.flac").read_bytes()[:4] == b"fLaC"
+    assert not (tmp_path / "out.mp3").read_bytes().startswith(b"RIFF")
+    assert np.abs(load(tmp_path / "out.mp3").samples).max() > 0.05
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_form_that_cannot_be_written_is_refused_before_anything_is_said(tmp_path, capsys):
+    assert main(["say", "Hello.", "-o", str(tmp_path / "out.mp4")]) == 2
+    assert f"out.mp4 ends in .mp4, which cannot be written; allowed: {SUFFIXES}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [WAV, *FORMS])
+def test_a_full_disk_is_one_line_in_every_form(tmp_path, suffix, capfd):
+    path = tmp_path / f"out{suffix}"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OptionError, match="cannot be written: No space left"):
+        write_speech(path, [tone(20)])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_say_reads_standard_input(tmp_path, stdin):

@@ -208,6 +208,7 @@ def test_three_turns_from_sound_to_sound_with_the_embedded_model(tmp_path, capsy
         (["--in", "x.wav"], "belong together"),
         (["--in", "missing.wav", "--out", "y.wav"], "missing.wav"),
         (["--in", "quiet.wav", "--out", "y.wav"], "nobody speaks"),
+        (["--in", "quiet.wav", "--out", "y.mid"], "y.mid ends in .mid, which cannot be written; allowed: .wav"),
         (["--in", "quiet.wav", "--out", "y.wav", "--detector", "ear"], "energy, silero"),
         ([], "--in question.wav"),
     ],

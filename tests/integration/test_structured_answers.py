@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pydantic
 import pytest
 
-from audioflamingo import FlamingoError, OptionError
+from audioflamingo import FlamingoError, OptionError, load_audio, load_model
+from audioflamingo.cli.main import main
 from audioflamingo.structured import SchemaError
 
+SOUND = Path(__file__).parents[2] / "examples" / "dog_then_bell.wav"
 SCHEMA = {
     "type": "object",
     "properties": {"label": {"type": "string", "maxLength": 6}, "count": {"enum": [0, 1, 2, 3]}},
@@ -75,3 +78,40 @@ def test_from_the_shell(checkpoint, write_wav, tmp_path):
     ]
     done = subprocess.run([sys.executable, "-m", "audioflamingo", *words], capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout)) == {"label", "count"}
+
+
+def open_ended(**properties):
+    """A schema of an object all of whose properties are required."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+OPEN_ENDED = {
+    "integer": open_ended(kind={"enum": ["dog", "bell", "speech"]}, n={"type": "integer"}),
+    "strings": open_ended(labels={"type": "array", "items": {"type": "string"}}),
+}
+
+
+@pytest.mark.parametrize("kind", OPEN_ENDED)
+def test_the_embedded_model_comes_to_an_end_within_its_budget(kind):
+    model = load_model("nano", device="cpu")
+    sound, schema = load_audio(SOUND), OPEN_ENDED[kind]
+    question = "Which sounds do you hear?"
+    for budget in (40, 120):
+        found = model.extract(sound, question, schema, max_new_tokens=budget)
+        assert list(found) == schema["required"]
+        thoughtful = model.ask(sound, question, schema=schema, max_new_tokens=budget + 60, think=True)
+        assert list(json.loads(thoughtful.text)) == schema["required"]
+        assert thoughtful.thoughts
+    assert len(str(found.get("n", 0))) <= 15
+
+
+def test_nothing_unfinished_is_printed(tmp_path, capsys):
+    (tmp_path / "schema.json").write_text(json.dumps(OPEN_ENDED["strings"]))
+    words = ["extract", str(SOUND), "What?", "--schema", str(tmp_path / "schema.json"), "--device", "cpu"]
+    assert main([*words, "--max-new-tokens", "6"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "max-new-tokens" in err
+    assert main([*words, "--max-new-tokens", "40"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["labels"]

@@ -172,7 +172,7 @@ def test_the_most_tokens_of_thoughts_in_a_conversation(thinking_checkpoint, monk
     captured = capsys.readouterr()
     assert "thinking is on, in at most 3 tokens\n" in captured.out
     assert "thinking is off\n" in captured.out
-    assert "--think=0, allowed: at least 1" in captured.err
+    assert "/think 0 came, allowed: /think on, /think off, /think TOKENS (the most, at least 1)" in captured.err
 
 
 def test_thoughts_before_a_schema(thinker):
@@ -286,8 +286,58 @@ def test_thoughts_that_were_cut_are_told(nano, limit):
     reply = nano.ask(sound, question, **options)
     with nano.stream([Message("user", (load_audio(sound), question))], **options) as stream:
         last = list(stream)[-1]
-    notes = (
-        "the thoughts were ended after 12 tokens; more (max_thought_tokens, --think=N) let them come to their end",
-    )
-    assert reply.notes == last.notes == (notes if limit else ())
+    assert ("the thoughts were ended after 12 tokens" in "".join(reply.notes)) == (limit is not None)
+    assert last.notes == reply.notes
+    assert len(reply.notes) == (1 if limit else 0)
     assert ("a church bell ringing" in reply.thoughts) == (limit is None)
+    assert "a church bell ringing" not in reply.text
+
+
+def test_the_embedded_model_says_how_its_thoughts_end(nano):
+    nano.thinking.ready()
+    assert nano.thinking.style == "tags"
+
+
+QUESTIONS = ("How many sounds are there?", "Which sound comes first?")
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_thoughts_and_answers_stay_apart_whatever_the_budget(nano, question):
+    sound = load_audio(REPOSITORY / "examples" / "dog_then_bell.wav")
+    whole = nano.ask(sound, question, think=True)
+    limits = [*range(1, 31), 40, 56, 57, 58, 60, 62, 64, 66, 70, 200]
+    each = [{"max_thought_tokens": limit} for limit in limits]
+    conversations = [Message("user", (sound, question))] * len(limits)
+    for limit, reply in zip(limits, nano.generate(conversations, each=each, think=True), strict=True):
+        assert reply.text.strip(), limit
+        assert "\n" not in reply.text, limit  # thoughts are lines of their own, the answer to these is one
+        assert not re.search(r"[<>\[]|Kinds:|Number ", reply.text), (limit, reply.text)
+        assert not re.search("[<>]|think", reply.thoughts), (limit, reply.thoughts)
+        assert bool(reply.notes) == (limit < len(whole.token_ids) and reply.thoughts != whole.thoughts)
+        if not reply.notes:
+            assert (reply.text, reply.thoughts) == (whole.text, whole.thoughts)
+
+
+@pytest.mark.parametrize("limit", [1, 4, 7, 10, 23, 60, 100])
+def test_thoughts_and_answers_stay_apart_in_a_stream(nano, limit):
+    sound = load_audio(REPOSITORY / "examples" / "dog_then_bell.wav")
+    options = {"think": True, "max_thought_tokens": limit}
+    reply = nano.ask(sound, QUESTIONS[0], **options)
+    deltas = list(nano.stream([Message("user", (sound, QUESTIONS[0]))], **options))
+    assert "".join(delta.text for delta in deltas) == reply.text
+    assert "".join(delta.thoughts for delta in deltas).strip() == reply.thoughts
+    assert deltas[-1].notes == reply.notes
+
+
+def test_a_reply_that_ends_within_its_thoughts_says_so(capsys):
+    sound = str(REPOSITORY / "examples" / "dog_then_bell.wav")
+    words = ["ask", sound, QUESTIONS[0], "--think", "--max-new-tokens", "10", "--device", "cpu"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == ""
+    assert "the answer is empty, because max_new_tokens" in err
+    assert "</" not in err
+    assert main([*words, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert (values["text"], values["finish_reason"]) == ("", "length")
+    assert any("the answer is empty" in note for note in values["notes"])

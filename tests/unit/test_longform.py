@@ -89,6 +89,33 @@ def test_no_pieces_at_once_are_refused():
         transcribe_long(Listener(), sound(4), pieces_at_once=0)
 
 
+class Pausing(Listener):
+    """Hears nobody speak in pieces that begin within the pause, in either of two wordings."""
+
+    def __init__(self, pause_s, says):
+        super().__init__()
+        self.pause_s, self.says = pause_s, says
+
+    def answer(self, audio, options):
+        heard = super().answer(audio, options)
+        return reply(self.says) if self.pause_s[0] <= self.heard[-1] < self.pause_s[1] else heard
+
+
+@pytest.mark.parametrize("says", ["There is no speech.", "No one is speaking"])
+def test_a_piece_without_speech_has_no_words_and_takes_none(says):
+    transcript = transcribe_long(Pausing((25, 50), says), sound(105))
+    words = WORDS[: int(105 / WORD_S)]
+    assert transcript.text.split() == words[: int(30 / WORD_S)] + words[int(50 / WORD_S) :]
+    assert [bool(one.text) for one in transcript.segments] == [True, False, True, True]
+    assert transcript.notes == ()
+
+
+def test_a_sound_without_speech_has_a_note():
+    transcript = transcribe_long(Pausing((0, 99), "There is no speech."), sound(99))
+    assert (transcript.text, transcript.spoken) == ("", ())
+    assert transcript.notes == ("no speech is heard in talk",)
+
+
 def test_silence_and_disagreement_at_a_seam():
     assert stitch([Segment(0, 30, "a b c"), Segment(25, 55, "")]) == [Segment(0, 27.5, "a b c"), Segment(27.5, 55, "")]
     assert stitch([Segment(0, 30, ""), Segment(25, 55, "d e")])[1].text == "d e"
@@ -208,8 +235,11 @@ def test_a_resume_file_belongs_to_a_sound_a_model_and_options(tmp_path):
 def test_a_place_that_cannot_be_written_to_is_known_before_any_work(tmp_path, place):
     (tmp_path / "folder").mkdir()
     listener = Listener()
-    with pytest.raises(FlamingoError, match=r"part cannot be written|folder holds no transcript"):
+    with pytest.raises(
+        FlamingoError, match=r"part cannot be written: .*\. Name a file in a folder|folder holds no transcript"
+    ) as error:
         transcribe_long(listener, sound(40), resume=tmp_path / place)
+    assert "still there" not in str(error.value)
     assert listener.heard == []
 
 

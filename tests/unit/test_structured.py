@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as Backend
 
 from audioflamingo.engine.options import Options
 from audioflamingo.engine.schema import MAX_SCHEMA_CHARS, as_schema
+from audioflamingo.engine.schema_limits import MAX_CHARS, MAX_DIGITS, MAX_INTEGER, MAX_ITEMS, limited
 from audioflamingo.errors import OptionError
 from audioflamingo.model.weights import resolve
 from audioflamingo.structured import SchemaError, Structured, parse_answer
@@ -125,6 +126,13 @@ def test_an_answer_that_ends_too_early_is_an_error(nano):
         next(checked)
 
 
+def test_a_character_that_nfc_takes_apart_counts_once(nano):
+    schema = as_schema({"type": "string", "maxLength": 1})
+    assert nano[0].check('"\u09dd"', schema) == '"\u09dd"'
+    with pytest.raises(SchemaError):
+        nano[0].check('"\u09a2\u09bc"', schema)
+
+
 @pytest.mark.parametrize(
     "schema",
     [{"type": "strin"}, {"$ref": "https://example.org/x.json"}, {"type": "string", "minLength": 5, "maxLength": 2}],
@@ -181,6 +189,14 @@ def test_what_is_no_schema(given):
         as_schema(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "what"), [("[]", "JSON list"), ("3", "JSON number"), ("null", "JSON null"), ([], "list"), (3, "int")]
+)
+def test_what_came_instead_of_a_schema_is_said(given, what):
+    with pytest.raises(OptionError, match=f"^schema is a {what}, allowed: a JSON schema, which is an object"):
+        as_schema(given)
+
+
 def test_a_large_vocabulary_costs_little(large):
     schema = as_schema(EVENTS)
     random_answer(large, schema, 0)
@@ -190,3 +206,95 @@ def test_a_large_vocabulary_costs_little(large):
     for _ in range(20):
         rule.restrict(scores)
     assert (time.perf_counter() - started) / 20 < 0.02  # a shared machine; a decode step of the 8 B takes about as long
+
+
+OPEN_ENDED = {
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "string": {"type": "string"},
+    "strings": {"type": "array", "items": {"type": "string"}},
+    "anything": {},
+    "either": {"anyOf": [{"type": "null"}, {"type": "string", "minLength": 3}, {"type": "array", "minItems": 2}]},
+    "events": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "label": {"enum": ["dog", "rain"]},
+                "start_s": {"type": "number"},
+                "note": {"type": "string"},
+            },
+            "required": ["label", "start_s", "note"],
+            "additionalProperties": False,
+        },
+    },
+    "free object": {"type": "object", "additionalProperties": {"type": "integer"}},
+}
+
+
+@pytest.mark.parametrize("kind", OPEN_ENDED)
+@settings(max_examples=10)
+@given(seed=st.integers(0, 2**31), room=st.integers(70, 260), is_greedy=st.booleans(), is_endless=st.booleans())
+def test_an_answer_ends_within_its_room(nano, kind, seed, room, is_greedy, is_endless):
+    """Also that of a model that never closes anything by itself, and of one whose tokens are drawn."""
+    structured, tokenizer, num_logits = nano
+    schema = as_schema({"type": "object", "properties": {"it": OPEN_ENDED[kind]}, "required": ["it"],
+                        "additionalProperties": False})  # fmt: skip
+    rule = structured.rule(schema, room)()
+    generator = torch.Generator().manual_seed(seed)
+    closing = torch.tensor([bool(set(tokenizer.decode([token])) & set('"]}')) for token in range(num_logits)])
+    ids = []
+    while len(ids) < room:
+        logits = torch.randn(num_logits, generator=generator)
+        scores = rule.restrict(logits.masked_fill(closing, -50.0) if is_endless else logits)
+        token = int(scores.argmax() if is_greedy else torch.multinomial(scores.softmax(-1), 1, generator=generator))
+        rule.accept(token)
+        if token in tokenizer.eos_ids:
+            break
+        ids.append(token)
+    assert set(json.loads(structured.check(tokenizer.decode(ids), schema))) == {"it"}
+
+
+def test_what_has_no_end_of_its_own_gets_one(nano):
+    structured, tokenizer, num_logits = nano
+    rule = structured.rule(as_schema({"type": "integer"}))()
+    digit = tokenizer.encode_plain("7")[0]
+    wanted = torch.zeros(num_logits)
+    wanted[digit] = 1.0
+    said = []
+    while len(said) < 20 and not set(said) & set(tokenizer.eos_ids):
+        said.append(int(rule.restrict(wanted).argmax()))
+        rule.accept(said[-1])
+    assert said[:-1] == [digit] * MAX_DIGITS
+
+
+LIMITS = [
+    ({"type": "integer"}, {"type": "integer", "maximum": MAX_INTEGER, "minimum": -MAX_INTEGER}),
+    ({"type": "integer", "minimum": 10**20}, {"type": "integer", "minimum": 10**20, "maximum": 10**20}),
+    ({"type": "integer", "minimum": 0, "maximum": 9}, {"type": "integer", "minimum": 0, "maximum": 9}),
+    ({"type": ["string", "null"]}, {"type": ["string", "null"], "maxLength": MAX_CHARS}),
+    ({"type": "string", "minLength": 300}, {"type": "string", "minLength": 300, "maxLength": 300}),
+    ({"type": "string", "pattern": "^a+$"}, {"type": "string", "pattern": "^a+$"}),
+    ({"enum": [{"type": "string"}]}, {"enum": [{"type": "string"}]}),
+    ({"type": "string", "allOf": [{"minLength": 999}]}, {"type": "string", "allOf": [{"minLength": 999}]}),
+    (
+        {"properties": {"type": {"type": "string"}}},
+        {"properties": {"type": {"type": "string", "maxLength": MAX_CHARS}}},
+    ),
+    (
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "array", "items": {"type": "string", "maxLength": MAX_CHARS}, "maxItems": MAX_ITEMS},
+    ),
+    ({"items": False, "type": "array", "maxItems": 50}, {"items": False, "type": "array", "maxItems": 50}),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), LIMITS)
+def test_limits_are_added_where_a_schema_states_none(given, expected):
+    assert json.loads(limited(json.dumps(given))) == expected
+
+
+def test_limits_that_do_not_go_together_with_a_schema_are_left_out(nano):
+    schema = as_schema({"anyOf": [{"type": "string"}], "minLength": 300})
+    text, _ = random_answer(nano, schema, 0, max_tokens=20)
+    assert text.startswith('"')

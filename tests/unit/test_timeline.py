@@ -1,17 +1,21 @@
 """What is heard when, from a listener that knows; the picture is drawn for real."""
 
 import itertools
+import random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audioflamingo import load_model
 from audioflamingo.audio.mel import mel_filters
 from audioflamingo.errors import OptionError
 from audioflamingo.timeline import SPEAKER_QUESTION, Event, _pieces, as_table, timeline
 from audioflamingo.timeline_plot import MAX_LANES, SHOWN_HZ, lanes_of, mel_bin_of, plot_timeline
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Reply, Usage
+from audioflamingo.world.music import synth
+from audioflamingo.world.music.compose import compose, draw_facts
 
 
 def reply(text):
@@ -43,6 +47,13 @@ class Listener:
         return ("A man." if (start_s + end_s) / 2 < 23 else "A woman.") if question == SPEAKER_QUESTION else "No."
 
 
+class Named(Listener):
+    """As above, with music from 10 s to 20 s that is named but never affirmed."""
+
+    def answer(self, piece, question):
+        return super().answer(piece, question).replace("A dog barking", "Music, then a dog barking")
+
+
 def sound(duration_s):
     return Audio(np.arange(round(duration_s * SAMPLE_RATE_HZ), dtype=np.float32) / SAMPLE_RATE_HZ, "street")
 
@@ -57,6 +68,29 @@ def test_events_stand_where_they_are_within_a_step(piece_s, step_s):
         assert event.start_s == pytest.approx(start_s, abs=step_s)
         assert event.end_s == pytest.approx(end_s, abs=step_s)
     assert "man" in as_table(events)
+
+
+def test_music_that_is_named_stands_in_its_lane_alone():
+    events = timeline(Named(), sound(30))
+    assert [(event.lane, event.label) for event in events] == [
+        ("music", "music"), ("sound", "dog barking"), ("speech", "man"), ("speech", "woman")
+    ]  # fmt: skip
+    assert (events[0].start_s, events[0].end_s) == (events[1].start_s, events[1].end_s)
+
+
+def test_the_embedded_model_hears_when_music_plays():
+    rng = random.Random(2)
+    music = synth.render(compose(draw_facts(rng, duration_s=9.0), rng), np.random.default_rng(2))
+    samples = np.zeros(20 * SAMPLE_RATE_HZ, np.float32)
+    samples[6 * SAMPLE_RATE_HZ :][: len(music)] = 0.3 * music / np.abs(music).max()
+    lanes = {"sound": [], "speech": [], "music": []}
+    for event in timeline(load_model("nano", device="cpu"), Audio(samples, "street")):
+        lanes[event.lane].append(event)
+    assert lanes["speech"] == []
+    assert "music" not in [event.label for event in lanes["sound"]]
+    overlap_s = sum(min(event.end_s, 15.0) - max(event.start_s, 6.0) for event in lanes["music"])
+    assert overlap_s > 6
+    assert all(5 <= event.start_s < event.end_s <= 17 for event in lanes["music"])
 
 
 def test_one_piece_that_is_mistaken_changes_nothing():

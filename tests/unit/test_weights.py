@@ -133,7 +133,7 @@ def test_shards_hold_everything_in_order_within_their_size(sizes, limit):
 
 def test_a_missing_tensor_is_named(folder):
     change_tensors(folder, lambda tensors: tensors.pop("audio_tower.conv1.bias"))
-    with pytest.raises(CheckpointError, match=r"\(1 differences\): missing encoder\.conv1\.bias"):
+    with pytest.raises(CheckpointError, match=r"\(1 difference\): missing encoder\.conv1\.bias"):
         load_flamingo(folder)
 
 

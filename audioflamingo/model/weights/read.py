@@ -297,4 +297,5 @@ def _raise(folder: Path, summary: str, complaints: list[str]) -> None:
     if complaints:
         shown = "; ".join(complaints[:MAX_COMPLAINTS])
         rest = f"; and {len(complaints) - MAX_COMPLAINTS} more" if len(complaints) > MAX_COMPLAINTS else ""
-        raise CheckpointError(f"{folder} {summary} ({len(complaints)} differences): {shown}{rest}")
+        num = f"{len(complaints)} difference{'s' * (len(complaints) > 1)}"
+        raise CheckpointError(f"{folder} {summary} ({num}): {shown}{rest}")

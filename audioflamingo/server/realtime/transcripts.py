@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from audioflamingo.errors import FlamingoError
-from audioflamingo.prompt import TRANSCRIBE_PROMPT, strip_transcription
+from audioflamingo.prompt import TRANSCRIBE_PROMPT, spoken_words
 from audioflamingo.server.realtime.events import Event
 from audioflamingo.server.realtime.items import Item
 from audioflamingo.server.realtime.response import told
@@ -51,10 +51,11 @@ class Transcripts:
             return
         item.transcript = text
         usage = {"type": "duration", "seconds": round(sound.duration_s, 3)}
-        self._emit({"type": f"{NAME}.delta", **event, "delta": text})
+        if text:
+            self._emit({"type": f"{NAME}.delta", **event, "delta": text})
         self._emit({"type": f"{NAME}.completed", **event, "transcript": text, "usage": usage})
 
     async def _words(self, sound: Audio) -> str:
         prepared = await self._worker.prepare((Message("user", (sound, TRANSCRIBE_PROMPT)),))
         async with self._worker.answer(prepared) as answer:
-            return strip_transcription("".join([delta.text async for delta in answer]))
+            return spoken_words("".join([delta.text async for delta in answer]))

@@ -5,7 +5,7 @@ import pytest
 
 from audioflamingo import Audio, FlamingoError, Message, OptionError
 from audioflamingo.audio import limit, load
-from audioflamingo.cli.wording import LONGEST_SPLIT_S, told
+from audioflamingo.cli.wording import LONGEST_SPLIT_S, told, told_in_chat
 from audioflamingo.engine.options import Options
 from audioflamingo.model.weights import resolve
 from audioflamingo.prompt import Budget
@@ -60,6 +60,34 @@ def test_remedies(call, remedy):
         "thought_tokens",
     ):
         assert name not in text
+
+
+@pytest.mark.parametrize(
+    ("call", "remedy"),
+    [
+        (
+            lambda: limit(SOUND, max_windows=2),
+            "Bring in a shorter one, or start the chat with --long-audio truncate or split.",
+        ),
+        (
+            lambda: load(SOUND, max_duration_s=60),
+            "Bring in a shorter one; a chat that is started with --long-audio split or truncate takes up to 86400 s.",
+        ),
+        (lambda: Budget(9, 5, 10).check(20, 0), "start the chat with a lower --max-new-tokens (5 of"),
+        (
+            lambda: Options().updated({"think": True, "max_new_tokens": 9, "max_thought_tokens": 10}),
+            "/think 10 of --max-new-tokens 9, allowed: fewer",
+        ),
+        (
+            lambda: Thinking(None, Tokenizer.from_folder(resolve("nano")), None).ready(),
+            "/think on, but this model has no thinking adapter",
+        ),
+    ],
+)
+def test_remedies_inside_a_chat(call, remedy):
+    with pytest.raises(FlamingoError) as error:
+        call()
+    assert remedy in told_in_chat(error.value)
 
 
 def test_what_is_no_remedy_stays():

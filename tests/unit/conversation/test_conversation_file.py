@@ -233,3 +233,21 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     with pytest.raises(PromptError, match="cannot be saved"):
         save_messages(tmp_path, TALK, 0)
     assert [one.name for one in tmp_path.iterdir() if not one.is_dir()] == []
+
+
+@pytest.mark.parametrize("content", [b"RIFF\xff\xfe", b"[]", b'{"format": "mine"}', b"\n"])
+def test_a_file_of_another_kind_is_never_replaced(tmp_path, content):
+    path = tmp_path / "my.wav"
+    path.write_bytes(content)
+    with pytest.raises(PromptError, match=r"my\.wav: a file that is no conversation is there.*Name another file"):
+        save_messages(path, TALK, 1)
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["my.wav"]
+
+
+def test_an_own_file_and_an_empty_one_are_replaced(tmp_path):
+    path = tmp_path / "talk.json"
+    path.touch()
+    save_messages(path, TALK[:1], 1)
+    save_messages(path, TALK, 1)
+    assert same(load_messages(path)[0], TALK)

@@ -129,10 +129,17 @@ def test_a_trained_table_that_cannot_be_switched(write_adapter, base):
     assert "decoder.norm.weight differs" in complaints(folder, base)
 
 
+def test_a_folder_without_its_configuration_is_told_what_an_adapter_is(write_adapter, base):
+    folder = write_adapter()
+    (folder / "adapter_config.json").unlink()
+    text = complaints(folder, base)
+    assert "has no adapter_config.json; an adapter's folder holds it and adapter_model.safetensors" in text
+
+
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ({"peft_type": "IA3"}, "peft_type"),
+        ({"peft_type": "IA3"}, "(1 complaint): peft_type"),
         ({"r": 0}, "r is 0"),
         ({"r": 8}, "(8, 48)"),
         ({"lora_alpha": "x"}, "lora_alpha"),

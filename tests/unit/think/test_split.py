@@ -42,8 +42,27 @@ def test_cuts_do_not_matter(sample, data):
 @given(st.text(alphabet="<think>/. \nA:"))
 def test_nothing_but_marks_and_blanks_is_lost(text):
     thoughts, answer = split_thoughts(text)
-    kept = "".join((thoughts + answer).split())
-    assert len("".join(text.split())) - len(kept) in (0, len("<think>"), len("</think>"), len("<think></think>"))
+    lost = len("".join(text.split())) - len("".join((thoughts + answer).split()))
+    cut = {size for tag in ("<think>", "</think>") for size in range(2, len(tag)) if text.strip().endswith(tag[:size])}
+    whole = {0, len("<think>"), len("</think>"), len("<think></think>")}
+    assert lost in whole | {one + size for one in whole for size in cut}
+
+
+@pytest.mark.parametrize("text", ["<thi", "<think>It rains.</", "<think>It rains.\n</think"])
+def test_half_a_tag_at_the_end_is_neither(text):
+    assert split_thoughts(text) == ("It rains." if "rains" in text else "", "")
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_thoughts_that_go_on_behind_a_tag_that_was_forced_are_no_answer(size):
+    text = "<think>\nIt\n</think>\nrains.\n</think>\nRain.\n</thi"
+    splitter = ThoughtSplitter("tags")
+    splitter.expect_more()
+    pieces = [splitter.feed(text[start : start + size]) for start in range(0, len(text), size)]
+    assert not any(answer for _, answer in pieces)
+    pieces.append(splitter.flush())
+    assert "".join(thoughts for thoughts, _ in pieces).split() == ["It", "rains."]
+    assert pieces[-1][1] == "Rain."
 
 
 def test_tags_can_be_expected_where_the_text_opens_none():

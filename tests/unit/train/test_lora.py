@@ -1,7 +1,9 @@
 import json
+import warnings
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_training import TINY, tiny_model
 
 from audioflamingo.errors import CheckpointError, OptionError
@@ -121,3 +123,16 @@ def test_an_adapter_of_another_rank_is_refused(saved):
     add_lora(other, LoraConfig(rank=2, alpha=6.0))
     with pytest.raises(CheckpointError, match=r"does not fit: \d+ matrices differ"):
         take_adapter(dict(other.named_parameters()), saved[1])
+
+
+def test_the_style_of_thoughts_is_read_back_and_peft_does_not_mind(saved):
+    peft = pytest.importorskip("peft")
+    model, folder = saved
+    parameters = dict(model.named_parameters())
+    assert read_adapter(folder, tiny_model()).style is None
+    save_adapter(parameters, CONFIG, folder, "tiny", think_style="tags")
+    assert read_adapter(folder, tiny_model()).style == "tags"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        peft.PeftConfig.from_pretrained(folder)
+    assert load_file(folder / "adapter_model.safetensors").keys() == adapter_tensors(parameters).keys()

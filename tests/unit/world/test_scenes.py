@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -102,3 +104,13 @@ def test_an_engine_that_cannot_speak_ends_the_scene(monkeypatch, error, calls):
     with pytest.raises(type(error), match=str(error)):
         scenes.speech_scene(Source("train"), Dice.of(1))
     assert len(asked) == calls
+
+
+def test_training_hears_words_late_in_long_silence():
+    source = Source("train", engines=("espeak-ng",), strength=0.0, variety=1.0)
+    starts = [scenes.sound_scene(source, Dice.of(7, index)).events[0].start_s for index in range(120)]
+    plain = [
+        scenes.sound_scene(replace(source, variety=0.0), Dice.of(7, index)).events[0].start_s for index in range(120)
+    ]
+    assert max(plain) < 3.0
+    assert 3 <= sum(start > 5.0 for start in starts) <= 20

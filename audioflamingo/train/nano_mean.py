@@ -1,0 +1,102 @@
+"""The mean of two endings of the embedded model, of which one grew out of the other.
+
+    python -m audioflamingo.train.nano_mean OLDER NEWER --out OUT --encoder 0.5 --decoder 0.75
+
+Each folder is an ending as a piece with falling rates leaves it: a checkpoint, `heads.safetensors`, and in `think/` its
+thinking adapter. What an ending got wrong by its own noise is less in the mean ("Averaging weights leads to wider
+optima", Izmailov and others 2018; "Robust fine-tuning of zero-shot models", Wortsman and others 2022). The newer one
+lends configuration, tokenizer, what only it has (rows that became more), and its adapter: an adapter works on weights
+near those that it was trained on, which is why the decoder may stay nearer to the newer one than the encoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from audioflamingo.errors import OptionError
+from audioflamingo.model.fingerprint import fingerprint
+from audioflamingo.model.weights import load_flamingo
+from audioflamingo.think.base import state_base
+
+WEIGHTS, HEADS, THINK = "model.safetensors", "heads.safetensors", "think"
+ADAPTER = "adapter_model.safetensors"
+DECODER_PARTS = (
+    "language_model.",
+    "clock.",
+)  # of the checkpoint, of the heads; all else is the encoder's or its heads'
+
+
+def mean_tensors(
+    older: dict[str, Tensor], newer: dict[str, Tensor], encoder: float, decoder: float
+) -> dict[str, Tensor]:
+    """Means in fp32, by the newer one's names, shapes and dtypes; rows that the older one lacks are the newer one's.
+
+    Args:
+        older: tensors by name.
+        newer: likewise, the same names.
+        encoder: share of the newer one in what hears.
+        decoder: and in what answers.
+
+    Raises:
+        OptionError: tensors that do not belong together.
+    """
+    if older.keys() != newer.keys():
+        odd = ", ".join(sorted(older.keys() ^ newer.keys())[:3])
+        raise OptionError(f"one of them alone has {odd}; give two endings of one model.")
+    return {
+        name: _mean(name, older[name], newer[name], decoder if name.startswith(DECODER_PARTS) else encoder)
+        for name in newer
+    }
+
+
+def _mean(name: str, older: Tensor, newer: Tensor, share: float) -> Tensor:
+    if older.ndim != newer.ndim or older.shape[1:] != newer.shape[1:] or older.shape > newer.shape:
+        raise OptionError(
+            f"{name} is {tuple(older.shape)} here and {tuple(newer.shape)} there; give two endings of one model."
+        )
+    mean = newer.to(torch.float32, copy=True)
+    rows = mean[: len(older)] if mean.ndim else mean
+    rows.lerp_(older.float(), 1.0 - share)
+    return mean.to(newer.dtype)
+
+
+def average(older: Path, newer: Path, out: Path, encoder: float, decoder: float) -> None:
+    """Write OUT/checkpoint, with the newer adapter in `think` if there is one, and OUT/heads.safetensors.
+
+    Raises:
+        OptionError: the two do not belong together, or a share is none.
+    """
+    for share in (encoder, decoder):
+        if not 0.0 <= share <= 1.0:
+            raise OptionError(f"{share} is no share; give 0 (the older one's) to 1 (the newer one's).")
+    checkpoint = out / "checkpoint"
+    weights = mean_tensors(load_file(older / WEIGHTS), load_file(newer / WEIGHTS), encoder, decoder)
+    heads = mean_tensors(load_file(older / HEADS), load_file(newer / HEADS), encoder, decoder)
+    shutil.copytree(newer, checkpoint, dirs_exist_ok=True, ignore=shutil.ignore_patterns(HEADS, WEIGHTS))
+    save_file(weights, checkpoint / WEIGHTS, metadata={"format": "pt"})
+    save_file(heads, out / HEADS)
+    if (checkpoint / THINK / ADAPTER).exists():
+        state_base(checkpoint / THINK / ADAPTER, fingerprint(load_flamingo(checkpoint, dtype=torch.float32)))
+
+
+def main() -> None:
+    """Parse arguments and average."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("older", type=Path)
+    parser.add_argument("newer", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--encoder", type=float, default=0.5, help="share of the newer one in what hears")
+    parser.add_argument("--decoder", type=float, default=0.5, help="share of the newer one in what answers")
+    options = parser.parse_args()
+    average(options.older, options.newer, options.out, options.encoder, options.decoder)
+    print(f"The mean is in {options.out}.")
+
+
+if __name__ == "__main__":
+    main()
