@@ -1,6 +1,8 @@
 """What several rooms' tests share: a tiny checkpoint written by transformers, and features from its extractor."""
 
 import dataclasses
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,10 @@ import pytest
 import torch
 
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
+
+# Who starts the tests in the background leaves interrupts ignored, and every program that they start would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 try:
     from hypothesis import settings
