@@ -23,13 +23,11 @@ from audioflamingo.errors import OptionError
 from audioflamingo.model.fingerprint import fingerprint
 from audioflamingo.model.weights import load_flamingo
 from audioflamingo.think.base import state_base
+from audioflamingo.think.files import WEIGHTS_FILE as ADAPTER
 
 WEIGHTS, HEADS, THINK = "model.safetensors", "heads.safetensors", "think"
-ADAPTER = "adapter_model.safetensors"
-DECODER_PARTS = (
-    "language_model.",
-    "clock.",
-)  # of the checkpoint, of the heads; all else is the encoder's or its heads'
+DECODER_PARTS = ("language_model.", "clock.")
+"""How names begin in the checkpoint and in the heads; all else is the encoder's, or of its heads."""
 
 
 def mean_tensors(
