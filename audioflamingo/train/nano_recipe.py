@@ -13,6 +13,7 @@ from audioflamingo.train.nano_step import Weights
 
 LONG_TOKENS = 16_384
 SMALL_WARM_UP_STEPS = 30
+CHAT_EMA = 0.9993  # some 80 s of steps
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ def all_tasks() -> NanoRecipe:
     return NanoRecipe()
 
 
+def chat() -> NanoRecipe:
+    """Stage 4: several clips held against each other and turns that refer back; a long average of the weights."""
+    return NanoRecipe(mixture="chat", ema=CHAT_EMA)
+
+
 def think() -> NanoRecipe:
     """Stage 3.5: an adapter that reasons, on the frozen model."""
     mode = Mode(Weights(ctc=0.0, frames=0.0, clock=0.0))
@@ -107,7 +113,7 @@ def think() -> NanoRecipe:
     )  # fmt: skip
 
 
-RECIPES = {"from_nothing": from_nothing, "all_tasks": all_tasks, "think": think}
+RECIPES = {"from_nothing": from_nothing, "all_tasks": all_tasks, "chat": chat, "think": think}
 
 
 def slowed(recipe: NanoRecipe, share: float) -> NanoRecipe:

@@ -39,7 +39,7 @@ from audioflamingo.world.rooms import noise_bed
 from audioflamingo.world.said import WORDS
 from audioflamingo.world.scenes import Dice, Scene, Source
 from audioflamingo.world.skills import SKILLS, make
-from audioflamingo.world.skills.across import every_across
+from audioflamingo.world.skills.across import POINTING_RULES, every_across
 from audioflamingo.world.skills.base import CHOOSE, EVENT_KINDS, LETTERS, Job, Made, Turn, label
 from audioflamingo.world.skills.every import every_turn
 from audioflamingo.world.skills.music import KNOWLEDGE, REASONING
@@ -61,6 +61,7 @@ SHORT_S, SHORT_TIMES, LONG_TIMES, NUM_TIMES = 30.0, 0.5, 0.25, 2
 AT_ONCE_SHARE = 0.7  # of the conversations about several clips: all come with the first question
 DRILL_SHARE = 0.45  # of what is spoken in plain scenes: words to practise with instead of a sentence
 TRANSCRIPT_TIMES = 2  # how much a token of a plain scene's transcript counts
+POINTING_TIMES = 4  # how much one of an answer that is nothing but which clip or label
 COMPARABLE = ("several_clips", "by_example")  # tasks whose clips have levels and voices that can be compared
 # How often each is drawn, in parts of all scenes. Transcripts are the hardest, so they are most of the seconds.
 PLAIN_SHARES: dict[str, float] = {
@@ -78,7 +79,14 @@ SKILL_SHARES: dict[str, float] = {
     "emotion_flip": 0.25,
 }  # fmt: skip
 THINK_SHARES: dict[str, float] = {"think": 1.0}
-SHARES: dict[str, dict[str, float]] = {"all": {**PLAIN_SHARES, **SKILL_SHARES}, "think": THINK_SHARES}
+# Stage 4: clips that are held against each other and turns that refer back, and enough of all else to keep it.
+CHAT_SHARES: dict[str, float] = {
+    **PLAIN_SHARES, **SKILL_SHARES, "speech": 30.0, "speech_long": 8.0, "one_sound": 10.0, "text_only": 3.0,
+    "several_clips": 36.0, "by_example": 12.0, "chat": 10.0, "needle": 1.0,
+}  # fmt: skip
+SHARES: dict[str, dict[str, float]] = {
+    "all": {**PLAIN_SHARES, **SKILL_SHARES}, "chat": CHAT_SHARES, "think": THINK_SHARES,
+}  # fmt: skip
 NOTHING_TO_HEAR_SHARE = 0.02  # of the skills' short items: the sound is replaced by noise, and the answer says so
 NOISE_ANSWER = tasks.NOISE
 
@@ -247,7 +255,7 @@ def _across(clips: Sequence[Timeline], job: Job, *, comparable: bool) -> list[As
             key = (turn.rule, repr(turn.about), turn.clip)
             if wanted and key not in seen:
                 seen.add(key)
-                asks.append(Ask(turn.question, turn.answer, tuple(range(num_before, num))))
+                asks.append(_ask_of(replace(turn, brings=tuple(range(num_before, num)))))
                 num_before, wanted = num, wanted - 1
     return asks
 
@@ -297,7 +305,8 @@ def _hearing(clip: Timeline) -> Hearing:
 
 
 def _ask_of(turn: Turn) -> Ask:
-    return Ask(turn.question, turn.answer, turn.brings, turn.given)
+    times = POINTING_TIMES if turn.rule in POINTING_RULES else 1
+    return Ask(turn.question, turn.answer, turn.brings, turn.given, times)
 
 
 def _item(

@@ -45,7 +45,9 @@ class ScheduledPiece:
 
 SCHEDULE = (
     ScheduledPiece("1-from-nothing", "from_nothing", 540),
-    *(ScheduledPiece(f"{number}-all-tasks", "all_tasks", 540) for number in range(2, 11)),
+    *(ScheduledPiece(f"{number}-all-tasks", "all_tasks", 540) for number in range(2, 9)),
+    ScheduledPiece("9-chat", "chat", 540),
+    ScheduledPiece("10-all-tasks", "all_tasks", 540),
     ScheduledPiece("11-all-tasks-end", "all_tasks", 540, 300),
     ScheduledPiece("12-think", "think", 300, 150),
 )

@@ -108,6 +108,10 @@ def compared(job: Job, num: int, place: int, rule: str) -> Turn:
     return _which(job, question, Truth(rule, {"clips": list(range(num))}, place), num, told)
 
 
+POINTING_RULES = frozenset({"by_example", "clip_with", "more_clip", "odd_clip", *COMPARED})
+"""Of turns whose answer is one of the clips, or the label of one."""
+
+
 def more_often(job: Job, num: int, place: int, kind: str) -> Turn:
     """In which clip a sound is heard more often."""
     words = {"a": label(kind), "er": "more" if num == 2 else "most", "these": these(job, num)}

@@ -1,6 +1,7 @@
 """Every kernel against its twin in torch, on fresh inputs of awkward sizes."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,9 +59,12 @@ def tolerance(like):
     return {torch.float32: 2e-6, torch.float16: 2e-3}.get(like.dtype, 1e-2)
 
 
+def relative_error(got, want):
+    return float((got.double() - want.double()).norm() / want.double().norm())
+
+
 def assert_near(got, want, like):
-    error = (got.double() - want.double()).norm() / want.double().norm()
-    assert error <= tolerance(like), float(error)
+    assert relative_error(got, want) <= tolerance(like)
 
 
 @pytest.mark.parametrize("num_parts", [None, 1, 4])
@@ -262,6 +266,22 @@ def surroundings(name, like, num_rows, width=WIDTH):
     )
 
 
+def exact(x, weight, around):
+    """The product in fp64: ways that round to bf16 here and there are as far from each other as from this.
+
+    A gated product is squared at its largest places, and so is what rounding did to them: 0.5 % as a rule, at times
+    1.1 %, for the twin too.
+    """
+
+    def wide(tensor):
+        return None if tensor is None else tensor.cpu().double()
+
+    norm, residual = around.norm, wide(around.residual)
+    around = replace(around, norm=norm and (wide(norm[0]), norm[1]), residual=residual)
+    weight = replace(weight, data=weight.data.cpu(), scale=weight.scale.cpu().double(), bias=wide(weight.bias))
+    return few_rows_twin(wide(x), weight, around).to(x.device)
+
+
 def lost_by_words(x, weight, around):
     """Root mean square error (N,) of the way "words" in fp32, at most."""
     if around.norm is not None:
@@ -334,10 +354,11 @@ def test_few_bits_in_bf16(kind, num_rows, name):
     like = torch.empty(0, dtype=torch.bfloat16, device="cuda")
     x, weight = normal(like, num_rows, 1152), stored(kind, like, 1152, name == "bias")
     around = surroundings(name, like, num_rows, 1152)
-    want = few_rows_twin(x, weight, around)
+    want = exact(x, weight, around)
+    allowed = max(tolerance(like), 1.5 * relative_error(few_rows_twin(x, weight, around), want))
     for plan in plans_for(kind, num_rows, NUM_OUTPUTS, 1152, around.is_gated):
         if plan.way == "places":
-            assert_near(run_plan(x, weight, around, plan), want, like)
+            assert relative_error(run_plan(x, weight, around, plan), want) <= allowed
 
 
 @pytest.mark.parametrize("kind", ["plain", "int8"])
