@@ -100,7 +100,7 @@ class FliteTeacher:
     def utterance(self, text: str, flite_voice: str) -> tuple[list[Segment], npt.NDArray[np.float32], int]:
         """Segments, (N,) samples in [-1, 1], and their rate in Hz."""
         library = self._library
-        utterance = library.flite_synth_text(text.encode("ascii", "ignore"), self._engine._voice(flite_voice))
+        utterance = library.flite_synth_text(text.encode("ascii", "ignore"), self._engine.as_registered(flite_voice))
         if not utterance:
             raise FlamingoError(f"flite could not speak {text[:60]!r}")
         try:

@@ -8,6 +8,7 @@ Whole engines are held out by construction: training hears `TRAIN_ENGINES`, and 
 from __future__ import annotations
 
 import ctypes
+import math
 import random
 from dataclasses import dataclass
 from functools import cache
@@ -225,6 +226,7 @@ class _Flite:
     """flite through its C library: diphone and clustergen voices."""
 
     _PITCH_SPREAD_HZ = 14.0
+    _SETTINGS = (b"duration_stretch", b"int_f0_target_mean", b"int_f0_target_stddev")
 
     def __init__(self) -> None:
         self.library = _library("libflite.so.1", "flite")
@@ -232,29 +234,50 @@ class _Flite:
         self.library.flite_text_to_wave.restype = ctypes.POINTER(FliteWave)
         self.library.flite_text_to_wave.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
         self.library.feat_set_float.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float]
+        self.library.get_param_float.restype = ctypes.c_float
+        self.library.get_param_float.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float]
+        self.library.feat_remove.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self.library.delete_wave.argtypes = [ctypes.POINTER(FliteWave)]
         self.voices: dict[str, int] = {}
+        self.own: dict[str, dict[bytes, float]] = {}
         self.random = ctypes.CDLL(None)
 
     def _voice(self, name: str) -> int:
         if name not in self.voices:
             register = getattr(_library(f"libflite_{name}.so.1", "flite"), f"register_{name}")
             register.restype, register.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
-            self.voices[name] = register(None)
+            voice = self.voices[name] = register(None)
+            get, features = self.library.get_param_float, self._features(voice)
+            self.own[name] = {setting: get(features, setting, math.nan) for setting in self._SETTINGS}
         return self.voices[name]
+
+    @staticmethod
+    def _features(voice: int) -> int | None:
+        """The second pointer of a voice's C structure."""
+        features: int | None = ctypes.cast(voice, ctypes.POINTER(ctypes.c_void_p))[1]
+        return features
+
+    def as_registered(self, name: str) -> int:
+        """A voice at its own rate and pitch, whatever has been said with it, and with noise that begins anew."""
+        voice = self._voice(name)
+        for setting, value in self.own[name].items():
+            if math.isnan(value):
+                self.library.feat_remove(self._features(voice), setting)
+            else:
+                self.library.feat_set_float(self._features(voice), setting, value)
+        self.random.srand(1)
+        return voice
 
     def speak(self, text: str, speaker: Speaker) -> tuple[npt.NDArray[np.float32], int]:
         """See `Engine`."""
         voice = self._voice(speaker.voice)
-        # The voice's features are the second pointer of its C structure.
-        features = ctypes.cast(voice, ctypes.POINTER(ctypes.c_void_p))[1]
         settings = {
             b"duration_stretch": 1 / speaker.rate,
             b"int_f0_target_mean": FLITE_PITCH_HZ[speaker.voice] * speaker.pitch,
             b"int_f0_target_stddev": self._PITCH_SPREAD_HZ * speaker.liveliness,
         }
         for name, value in settings.items():
-            self.library.feat_set_float(features, name, value)
+            self.library.feat_set_float(self._features(voice), name, value)
         self.random.srand(1)  # its voices excite with C's random numbers: the same text must sound the same twice
         wave = self.library.flite_text_to_wave(text.encode("ascii", "ignore"), voice)
         content = wave.contents

@@ -30,7 +30,7 @@ TOKENIZER = resolve("nano") / "tokenizer.json"
 RECIPES = {"all": shrunk(all_tasks(), TINY, 10.0), "alone": shrunk(from_nothing(), TINY, 10.0)}
 OPTIONS = (
     "--tokenizer", TOKENIZER, "--piece-s", 60, "--decay-s", 50, "--workers", 1, "--pool-hours", 3, "--first-hours",
-    0.03, "--step-s", 20, "--longest-s", 45, "--tiny", "--no-soundfonts", "--speed", "eager", "--check-every-s", 1_000,
+    0.015, "--step-s", 20, "--longest-s", 45, "--tiny", "--no-soundfonts", "--speed", "eager", "--check-every-s", 1_000,
 )  # fmt: skip
 FAILURE = "this process was told to fail"
 SPAWN = multiprocessing.get_context("spawn")

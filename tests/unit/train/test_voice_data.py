@@ -3,7 +3,15 @@ import pytest
 
 from audioflamingo.errors import FlamingoError
 from audioflamingo.speech.phones import PAUSE_ID, PHONES
-from audioflamingo.train.voice_data import FliteTeacher, load_readings, render_shard, save_readings
+from audioflamingo.train.voice_data import (
+    TEACHER_VOICES,
+    VOICE_NAMES,
+    FliteTeacher,
+    load_readings,
+    render_shard,
+    save_readings,
+)
+from audioflamingo.world.voices import Speaker, speak
 
 TEXT = "Hello there, my good friend. I see twelve very very old cats."
 
@@ -55,6 +63,14 @@ def test_shards_are_the_same_every_time_and_survive_the_disk(teacher, tmp_path):
             assert np.array_equal(getattr(one, name), getattr(other, name))
     assert sum(words.values()) == sum(len(one.words) for one in readings)
     assert [path.name for path in tmp_path.iterdir()] == ["shard-0.npz"]
+
+
+def test_what_is_read_does_not_depend_on_what_was_said_before(teacher):
+    before = teacher.read("A dog barks.", 0)
+    speak("A dog barks.", Speaker("flite", TEACHER_VOICES[VOICE_NAMES[0]], "male", rate=1.5, pitch=1.2))
+    after = teacher.read("A dog barks.", 0)
+    assert np.array_equal(before.durations, after.durations)
+    assert np.array_equal(before.samples, after.samples)
 
 
 def test_nothing_to_read_is_an_error(teacher):
