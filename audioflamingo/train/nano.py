@@ -40,6 +40,7 @@ from audioflamingo.train.nano_recipe import RECIPES, NanoRecipe, shrunk, slowed
 from audioflamingo.train.nano_render import ITEMS_PER_SHARD, RenderOrder, start_workers
 from audioflamingo.train.nano_state import assemble
 from audioflamingo.train.nano_trainer import NanoTrainer, Start, decay_share
+from audioflamingo.train.settings import training_settings
 from audioflamingo.world.music import midi
 
 LOG_EVERY_S = 10.0
@@ -318,8 +319,11 @@ class Piece:
 def main() -> None:
     """Parse arguments and run."""
     options = _parser().parse_args()
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape
-    torch.set_float32_matmul_precision("high")
+    with training_settings(cudnn_attention=False):
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
     recipe = RECIPES[options.recipe]()
     recipe = shortened(slowed(recipe, options.rates), options.phases)
     if options.without:

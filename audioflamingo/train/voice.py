@@ -21,6 +21,7 @@ from audioflamingo.errors import CheckpointError, OptionError
 from audioflamingo.speech.engines import EMBEDDED_VOICE
 from audioflamingo.speech.storage import load_voice, save_voice
 from audioflamingo.speech.synthesis import OwnVoice
+from audioflamingo.train.settings import training_settings
 from audioflamingo.train.voice_data import FliteTeacher
 from audioflamingo.train.voice_folder import find_recordings, num_left_out, voice_names
 from audioflamingo.train.voice_pool import ReadingPool, start_rendering
@@ -235,13 +236,12 @@ def train(options: argparse.Namespace) -> None:
         options.work, options.out, options.until_s or recipe.budget_s, options.workers, options.shards, first_hours,
         options.start_from, options.data,
     )  # fmt: skip
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True  # crops are all of one size, so the search for the best convolution pays
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         recipe = for_cpu(recipe)
         logger.warning("no GPU: batches of %g s instead of the recipe's; expect days, not minutes", recipe.batch_s)
-    run(recipe, job, device)
+    with training_settings(cudnn_search=True):  # crops are all of one size, so the search pays
+        run(recipe, job, device)
 
 
 if __name__ == "__main__":
