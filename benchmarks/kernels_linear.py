@@ -14,9 +14,10 @@ from kernels_common import INIT_STD, Scale, relative
 from torch import Tensor
 
 from audioflamingo.config import DecoderConfig
-from audioflamingo.model.kernels.linear import Around, Weight, few_rows_twin, run_plan
+from audioflamingo.model.kernels.linear import few_rows_twin, run_plan
 from audioflamingo.model.kernels.plans import Plan, plans_for
 from audioflamingo.model.kernels.tuning import time_us
+from audioflamingo.model.kernels.weight import Around, Weight
 from audioflamingo.model.quantize.schemes import quantize_fp8, quantize_int4, quantize_int8
 
 OPS = ("qkv", "out", "gate_up", "down", "head")
@@ -27,6 +28,11 @@ EXTRA_ONE_ROW = (
     Plan("vector", 2, 2048, warps=8), Plan("vector", 16, 512, warps=8), Plan("vector", 8, 512, warps=8),
     Plan("vector", 16, 256, stages=5), Plan("vector", 4, 1024, stages=3), Plan("narrow", 16, 128, 4, 8),
     Plan("narrow", 16, 512, 4, 4), Plan("narrow", 32, 128, 4, 6),
+)  # fmt: skip
+EXTRA_DIGITS = (
+    Plan("digits", 16, 512, 4, 2), Plan("digits", 16, 512, 4, 5), Plan("digits", 16, 1024, 8, 3, registers=128),
+    Plan("digits", 16, 1024, 8, 4), Plan("digits", 32, 1024, 8, 4), Plan("digits", 32, 1024, 8, 8),
+    Plan("digits", 32, 2048, 16, 4, registers=128),
 )  # fmt: skip
 EXTRA_PLACES_ONE_ROW = (Plan("places", 32, 512, 4, 3), Plan("places", 32, 512, 4, 6), Plan("places", 64, 512, 4, 3))
 EXTRA_PLACES_FEW_ROWS = (Plan("places", 32, 512, 4, 3), Plan("places", 64, 512, 4, 4))
@@ -60,6 +66,7 @@ class Job:
         if self.kind != "plain":
             extra = EXTRA_PLACES_ONE_ROW if self.num_rows == 1 else EXTRA_PLACES_FEW_ROWS
             extra = extra if any(plan.way == "places" for plan in found) else ()
+            extra += EXTRA_DIGITS if any(plan.way == "digits" for plan in found) else ()
         found += [plan for plan in extra if plan not in found]
         if not self.leaves_parts:
             found = [plan for plan in found if plan.splits == 1]
@@ -153,7 +160,8 @@ def measure(job: Job, scale: Scale) -> dict[str, Any]:
 
 
 def short(plan: Plan) -> str:
-    return f"{plan.way} n{plan.block_n} k{plan.block_k} w{plan.warps} s{plan.stages} /{plan.splits}"
+    registers = f" r{plan.registers}" if plan.registers else ""
+    return f"{plan.way} n{plan.block_n} k{plan.block_k} w{plan.warps} s{plan.stages} /{plan.splits}{registers}"
 
 
 def inputs(job: Job, scale: Scale, is_filled: bool = True) -> tuple[Tensor, Weight, Around]:

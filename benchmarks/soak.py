@@ -38,7 +38,7 @@ QUESTIONS = (
     "How many events are there, and in which order do they come?",
 )
 NEW_TOKENS = (1, 8, 30, 120, 240)
-MEAN_GAP_S = 0.05
+MEAN_GAP_S = 0.05  # between arrivals, unless said otherwise
 CANCEL_SHARE = 0.2
 MAX_WAITING = 24
 SAMPLE_EVERY_S = 10.0
@@ -147,14 +147,14 @@ def memory_bytes(device: torch.device) -> int:
     return pages * resource.getpagesize()
 
 
-def soak(load: Load, seconds: float) -> list[tuple[float, int]]:
+def soak(load: Load, seconds: float, mean_gap_s: float) -> list[tuple[float, int]]:
     """Run for so long, then let everything end; returns (seconds, bytes) samples."""
     began, next_arrival, next_sample = time.monotonic(), 0.0, SAMPLE_EVERY_S
     samples: list[tuple[float, int]] = []
     while (now := time.monotonic() - began) < seconds or load.engine.has_work:
         if now < seconds and (now >= next_arrival or not load.engine.has_work):
             load.arrive()
-            next_arrival = now + load.rng.expovariate(1 / MEAN_GAP_S)
+            next_arrival = now + load.rng.expovariate(1 / mean_gap_s)
         load.step()
         if now >= next_sample:
             samples.append((round(now, 1), memory_bytes(load.engine.model.device)))
@@ -178,6 +178,7 @@ def report(load: Load, samples: list[tuple[float, int]], options: argparse.Names
         "device": str(load.engine.model.device),
         "dtype": str(load.engine.model.dtype),
         "minutes": options.minutes,
+        "mean_gap_s": options.gap_s,
         "answers": load.num_answers,
         "cancelled": load.num_cancelled,
         "tokens": load.num_tokens,
@@ -197,6 +198,7 @@ def main() -> None:
     parser.add_argument("--device")
     parser.add_argument("--dtype")
     parser.add_argument("--cache-tokens", type=int, default=2_048, help="small enough that answers have to make room")
+    parser.add_argument("--gap-s", type=float, default=MEAN_GAP_S, help="mean time between arrivals")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -208,7 +210,7 @@ def main() -> None:
         max_sequences=16, max_cache_tokens=options.cache_tokens, prefill_tokens=2_048, embedding_bytes=8 << 20
     )
     load = Load(Engine(model.model, model.tokenizer, limits), rng, cases)
-    samples = soak(load, 60 * options.minutes)
+    samples = soak(load, 60 * options.minutes, options.gap_s)
     line = json.dumps(report(load, samples, options))
     if options.out:
         options.out.write_text(line + "\n")

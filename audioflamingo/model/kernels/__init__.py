@@ -16,9 +16,10 @@ from audioflamingo.model.kernels.elementwise import (
     tables_at,
 )
 from audioflamingo.model.kernels.greedy import advance_greedily
-from audioflamingo.model.kernels.linear import Around, Weight, few_rows
+from audioflamingo.model.kernels.linear import few_rows
 from audioflamingo.model.kernels.norm import add_layer_norm, add_rms_norm, rms_norm
 from audioflamingo.model.kernels.paged_attention import Pages, attend_paged
+from audioflamingo.model.kernels.weight import Around, Weight
 
 __all__ = [
     "Around",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from audioflamingo.model.kernels.linear import Weight
+from audioflamingo.model.kernels.weight import Weight
 
 
 def weight_of(layer: nn.Module) -> Weight:

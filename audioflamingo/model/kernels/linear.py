@@ -8,8 +8,8 @@ The torch twin of every way is `few_rows_twin`.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,73 +17,11 @@ from torch.nn import functional
 
 from audioflamingo.model.kernels import tuning
 from audioflamingo.model.kernels.availability import is_hopper, is_interpreted, launches_early, runs_triton
+from audioflamingo.model.kernels.digits import digits, takes_digits
 from audioflamingo.model.kernels.elementwise import swiglu
 from audioflamingo.model.kernels.norm import early_option, rms_norm
 from audioflamingo.model.kernels.plans import HOPPER, MAX_ROWS, Plan, plans_for
-
-GROUP = 128  # inputs that share a scale in int4
-Kind = Literal["plain", "int8", "int4", "fp8"]
-
-
-@dataclass(frozen=True, eq=False)
-class Weight:
-    """A linear layer's weight as it is stored; see `jit.linear` for the kinds.
-
-    Attributes:
-        kind: of storage.
-        data: (N, K); int4: (N, K / 2) uint8.
-        scale: (N,), or (N, K / 128) for int4; None for a plain one.
-        bias: (N,) or None.
-    """
-
-    kind: Kind
-    data: Tensor
-    scale: Tensor | None = None
-    bias: Tensor | None = None
-
-    @property
-    def num_outputs(self) -> int:
-        """N."""
-        return self.data.shape[0]
-
-    @property
-    def num_inputs(self) -> int:
-        """K."""
-        return self.data.shape[1] * (2 if self.kind == "int4" else 1)
-
-    @property
-    def num_bytes(self) -> int:
-        """What reading it takes."""
-        return sum(x.numel() * x.element_size() for x in (self.data, self.scale) if x is not None)
-
-    def plain(self, dtype: torch.dtype) -> Tensor:
-        """(N, K) in `dtype`: the whole weight in memory, for work on many rows and for the twin."""
-        if self.kind == "plain" or self.scale is None:
-            return self.data
-        if self.kind != "int4":
-            return self.data.to(dtype) * self.scale.to(dtype)[:, None]
-        steps = torch.stack((self.data & 15, self.data >> 4), dim=2).to(dtype) - 8
-        return (steps.view(len(steps), -1, GROUP) * self.scale.to(dtype)[:, :, None]).flatten(1)
-
-
-@dataclass(frozen=True, eq=False)
-class Around:
-    """What is done before and after the product, within the same kernel where that is faster.
-
-    Attributes:
-        norm: weight (K,) and eps of an RMS norm of the inputs.
-        is_gated: the outputs are gates, then ups, and what comes out is silu(gate) * up, (M, N / 2).
-        residual: (M, N) to which the output is added.
-        leaves_parts: fp32 partial sums (S, M, N) may come out, for `add_rms_norm` to complete. Excludes the others.
-    """
-
-    norm: tuple[Tensor, float] | None = None
-    is_gated: bool = False
-    residual: Tensor | None = None
-    leaves_parts: bool = False
-
-
-PLAIN = Around()
+from audioflamingo.model.kernels.weight import GROUP, PLAIN, Around, Weight
 
 
 def few_rows(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
@@ -103,6 +41,8 @@ def few_rows(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
     plans = plans_for(weight.kind, x.shape[0], weight.num_outputs, weight.num_inputs, around.is_gated)
     if around.residual is not None or around.is_gated or weight.bias is not None:
         plans = [plan for plan in plans if plan.splits == 1]
+    if any(plan.way == "digits" for plan in plans) and not takes_digits(x):
+        plans = [plan for plan in plans if plan.way != "digits"]
     if x.dtype == torch.float32:  # the matrix units take no fp32: the way "places" would run on the plain ones
         plans = [plan for plan in plans if plan.way != "places"]
     key = _key(x, weight, around)
@@ -139,6 +79,8 @@ def run_plan(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
     """`few_rows` in one particular way."""
     if plan.way == "torch":
         return few_rows_twin(x, weight, around)
+    if plan.way == "digits":
+        return digits(x, weight, around, plan)
     if plan.way in ("vector", "words"):
         return _vector(x, weight, around, plan)
     if around.norm is not None and not (plan.way == "places" and len(x) == 1):

@@ -8,6 +8,7 @@ from typing import Literal
 MAX_ROWS = 64
 MAX_COLUMNS = 16  # rows that the matrix units take at once in the way "places"
 GROUP = 128
+_MANY_INPUTS = 8192
 _FEW_OUTPUTS = 8192  # below this, BLOCK_N wide tiles alone do not fill a GPU
 
 
@@ -17,29 +18,36 @@ class Plan:
 
     Attributes:
         way: matrix-vector on the plain units, the same over words of few-bit weights, narrow matrix product on the
-            matrix units, the same over words of few-bit weights, or torch's own.
+            matrix units, the same over words of few-bit weights, whole numbers on the matrix units, or torch's own.
         block_n: outputs of a program.
-        block_k: inputs of a step.
+        block_k: inputs of a step; of "digits" 128 a warp.
         warps: of a program.
         stages: tiles of the weight under way at once; 1 is what a thread's registers hold, 0 that and the next one.
         splits: programs that share K.
+        registers: of a thread at most; 0 for what the compiler likes.
     """
 
-    way: Literal["vector", "words", "narrow", "places", "torch"]
+    way: Literal["vector", "words", "narrow", "places", "digits", "torch"]
     block_n: int = 0
     block_k: int = 0
     warps: int = 4
     stages: int = 1
     splits: int = 1
+    registers: int = 0
 
 
 TORCH = Plan("torch")
 
+
+def _digits(warps: int, stages: int, registers: int = 0) -> Plan:
+    return Plan("digits", 16, 128 * warps, warps, stages, registers=registers)
+
+
 # The fastest on an H200, which needs no trial before its first use: by kind, rows, outputs and inputs of the 8 B model.
 # Those for one row were the best within whole recorded steps, the others and those in the way "places" alone.
 HOPPER: dict[tuple[str, int, int, int], Plan] = {
-    ("plain", 1, 4608, 3584): Plan("vector", 4, 1024),
-    ("plain", 1, 3584, 3584): Plan("vector", 8, 512),
+    ("plain", 1, 4608, 3584): Plan("vector", 4, 512),
+    ("plain", 1, 3584, 3584): Plan("vector", 4, 4096, warps=8),
     ("plain", 1, 37_888, 3584): Plan("vector", 2, 4096, warps=8),
     ("plain", 1, 3584, 18_944): Plan("vector", 4, 1024),
     ("plain", 1, 151_672, 3584): Plan("vector", 8, 512, stages=4),
@@ -61,20 +69,20 @@ HOPPER: dict[tuple[str, int, int, int], Plan] = {
     ("fp8", 8, 3584, 3584): Plan("narrow", 64, 128, 4, 4, splits=4),
     ("fp8", 8, 37_888, 3584): Plan("narrow", 64, 128, 4, 4),
     ("fp8", 8, 3584, 18_944): Plan("narrow", 64, 128, 4, 4, splits=4),
-    ("int8", 1, 4608, 3584): Plan("vector", 8, 512),
-    ("int8", 1, 3584, 3584): Plan("words", 16, 1024),
-    ("int8", 1, 37_888, 3584): Plan("places", 16, 512, 4, 4),
-    ("int8", 1, 3584, 18_944): Plan("places", 16, 512, 4, 6),
-    ("int8", 1, 151_672, 3584): Plan("places", 32, 512, 4, 4),
+    ("int8", 1, 4608, 3584): _digits(8, 4, registers=128),
+    ("int8", 1, 3584, 3584): _digits(8, 4, registers=128),
+    ("int8", 1, 37_888, 3584): _digits(4, 3),
+    ("int8", 1, 3584, 18_944): _digits(8, 3, registers=128),
+    ("int8", 1, 151_672, 3584): _digits(8, 4, registers=128),
     ("int8", 8, 4608, 3584): Plan("places", 64, 512, 4, 3),
     ("int8", 8, 3584, 3584): Plan("narrow", 64, 128, 4, 4, splits=4),
     ("int8", 8, 37_888, 3584): Plan("places", 32, 256, 4, 4),
     ("int8", 8, 3584, 18_944): Plan("narrow", 64, 128, 4, 4, splits=4),
     ("int8", 8, 151_672, 3584): Plan("places", 64, 256, 4, 4),
-    ("int4", 1, 4608, 3584): Plan("words", 16, 1024),
-    ("int4", 1, 3584, 3584): Plan("words", 16, 2048),
-    ("int4", 1, 37_888, 3584): Plan("words", 8, 1024),
-    ("int4", 1, 3584, 18_944): Plan("words", 4, 4096),
+    ("int4", 1, 4608, 3584): _digits(4, 7, registers=168),
+    ("int4", 1, 3584, 3584): _digits(8, 4, registers=128),
+    ("int4", 1, 37_888, 3584): _digits(4, 3),
+    ("int4", 1, 3584, 18_944): _digits(8, 3, registers=128),
     ("int4", 8, 4608, 3584): Plan("places", 64, 512, 4, 3),
     ("int4", 8, 3584, 3584): Plan("narrow", 64, 256, 4, 3, splits=4),
     ("int4", 8, 37_888, 3584): Plan("places", 32, 512, 4, 4),
@@ -92,6 +100,8 @@ def plans_for(kind: str, num_rows: int, num_outputs: int, num_inputs: int, is_ga
         plans = _for_many_rows(kind, num_outputs, is_gated)
     if kind != "plain" and num_rows <= MAX_COLUMNS and num_inputs % GROUP == 0:
         plans += _by_places(kind, num_rows, is_gated)
+    if kind in ("int8", "int4") and num_rows == 1 and num_inputs % GROUP == 0:
+        plans = _by_digits(num_inputs) + plans
     if kind == "int4":
         plans = [plan for plan in plans if plan.way == "words" or plan.block_k % GROUP == 0]
     return [*plans, TORCH] if kind == "plain" else plans
@@ -105,6 +115,13 @@ def _by_places(kind: str, num_rows: int, is_gated: bool) -> list[Plan]:
     if kind != "int4":  # a warp's share of which is a group at each step
         plans.append(Plan("places", 32 if is_gated else 64, 256, 4, 4))
     return plans
+
+
+def _by_digits(num_inputs: int) -> list[Plan]:
+    """With many inputs a program takes long to turn them into digits: more warps, or more of the weight under way."""
+    if num_inputs > _MANY_INPUTS:
+        return [_digits(4, 8), _digits(8, 3, registers=128), _digits(4, 10)]
+    return [_digits(4, 3), _digits(4, 4), _digits(4, 7, registers=168), _digits(8, 4, registers=128)]
 
 
 def _for_one_row(kind: str, num_inputs: int, is_gated: bool) -> list[Plan]:

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from audioflamingo.model.kernels.availability import runs_triton
-from audioflamingo.model.kernels.linear import Weight, few_rows
+from audioflamingo.model.kernels.linear import few_rows
 from audioflamingo.model.kernels.plans import MAX_ROWS
+from audioflamingo.model.kernels.weight import Weight
 from audioflamingo.model.quantize import native
 from audioflamingo.model.quantize.schemes import FP8, FP8_MAX
 from audioflamingo.model.quantize.widen import widened

@@ -25,6 +25,7 @@ from audioflamingo.model.kernels import (
     swiglu,
 )
 from audioflamingo.model.kernels.chunk_attention import ChunkPlan
+from audioflamingo.model.kernels.digits import digits_run
 from audioflamingo.model.kernels.eight_bits import EightBits, write_at
 from audioflamingo.model.kernels.linear import few_rows_twin, run_plan
 from audioflamingo.model.kernels.paged_attention import PLANS, AttentionPlan, num_splits
@@ -254,7 +255,9 @@ def stored(kind, like, num_inputs, has_bias, num_outputs=NUM_OUTPUTS):
 
 
 def possible(plans, like):
-    """Those that a GPU runs in this dtype: its matrix units take no fp32."""
+    """Those that run here in this dtype: a GPU's matrix units take no fp32, and "digits" are of bf16 on a GPU."""
+    if like.dtype != torch.bfloat16 or not like.is_cuda or IS_INTERPRETED:
+        plans = [plan for plan in plans if plan.way != "digits"]
     return [plan for plan in plans if plan.way != "places" or like.dtype != torch.float32 or not like.is_cuda]
 
 
@@ -357,8 +360,61 @@ def test_few_bits_in_bf16(kind, num_rows, name):
     want = exact(x, weight, around)
     allowed = max(tolerance(like), 1.5 * relative_error(few_rows_twin(x, weight, around), want))
     for plan in plans_for(kind, num_rows, NUM_OUTPUTS, 1152, around.is_gated):
-        if plan.way == "places":
+        if plan.way in ("places", "digits"):
             assert relative_error(run_plan(x, weight, around, plan), want) <= allowed
+
+
+needs_bf16_gpu = pytest.mark.skipif(IS_INTERPRETED or not torch.cuda.is_available(), reason="assembler needs a GPU")
+
+
+def by_digits(kind):
+    plans = [plan for width in (1152, 18_944) for plan in plans_for(kind, 1, NUM_OUTPUTS, width, False)]
+    found = {plan for plan in plans if plan.way == "digits"}
+    assert len(found) > 4
+    return found
+
+
+@pytest.mark.gpu
+@needs_bf16_gpu
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_digits_keep_inputs_beside_one_a_thousand_times_larger(kind):
+    like = torch.empty(0, dtype=torch.bfloat16, device="cuda")
+    x, weight = normal(like, 1, 1152), stored(kind, like, 1152, has_bias=False)
+    x[0, 5] *= 1000
+    large = torch.zeros_like(x)
+    large[0, 5] = x[0, 5]
+    rest = exact(x, weight, Around()) - exact(large, weight, Around())
+    assert digits_run(x.device)
+    for plan in by_digits(kind):
+        got = run_plan(x, weight, Around(), plan).double()
+        # What the inputs in whole numbers are off by, beside what the output's bf16 is rounded by.
+        rounding = exact(x, weight, Around()).norm() * 2**-9
+        assert (got - exact(large, weight, Around()) - rest).norm() <= rounding + 0.01 * rest.norm()
+
+
+@pytest.mark.gpu
+@needs_bf16_gpu
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_digits_never_hide_what_is_not_finite(kind, bad):
+    like = torch.empty(0, dtype=torch.bfloat16, device="cuda")
+    x, weight = normal(like, 1, 1152), stored(kind, like, 1152, has_bias=False)
+    x[0, 700] = bad
+    for plan in by_digits(kind):
+        assert not run_plan(x, weight, Around(), plan).isfinite().any()
+
+
+@pytest.mark.gpu
+@needs_bf16_gpu
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("size", [0.0, 1e-37, 1e30])
+def test_digits_of_nothing_and_of_extremes(kind, size):
+    like = torch.empty(0, dtype=torch.bfloat16, device="cuda")
+    x, weight = size * normal(like, 1, 1152), stored(kind, like, 1152, has_bias=False)
+    want = exact(x, weight, Around())
+    for plan in by_digits(kind):
+        got = run_plan(x, weight, Around(), plan).double()
+        assert (got - want).norm() <= 0.01 * want.norm() + 1e-33
 
 
 @pytest.mark.parametrize("kind", ["plain", "int8"])
