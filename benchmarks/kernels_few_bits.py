@@ -2,7 +2,7 @@
 
 Every layer of the full-size decoder in every plan, from a cold cache, each beside an fp32 twin; plans are compiled by
 many processes first. Layers are saved and printed as they come, then what a step's products take in the best plans,
-with the way "places" and without it.
+of all ways, without "digits", and without "places" either.
 
 Run: python benchmarks/kernels_few_bits.py [--kinds int4 int8] [--rows 1 8] [--ops gate_up ...] [--seconds 75]
 [--out FILE] ; TRITON_INTERPRET=1 and --tiny for a CPU
@@ -53,12 +53,13 @@ def main() -> None:
 
 def tell(job: Job, plans: list[dict[str, Any]]) -> None:
     print(f"{job.kind} {job.op} x{job.num_rows}")
-    for row in [*plans[:3], *old(plans)[:1]]:
+    for row in [*plans[:3], *without(plans, "digits")[:1], *without(plans, "digits", "places")[:1]]:
         print("   ", row, flush=True)
 
 
-def old(plans: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in plans if not row["plan"].startswith("places") and "us" in row]
+def without(plans: list[dict[str, Any]], *ways: str) -> list[dict[str, Any]]:
+    """What ran in other ways than these."""
+    return [row for row in plans if not row["plan"].startswith(ways) and "us" in row]
 
 
 def steps(jobs: list[Job], layers: dict[str, Any], scale: Scale) -> dict[str, Any]:
@@ -70,7 +71,10 @@ def steps(jobs: list[Job], layers: dict[str, Any], scale: Scale) -> dict[str, An
             plans = {op: layers[name]["plans"] for op, name in names.items()}
             found[f"{kind} x{rows}"] = {
                 "ms": total_ms({op: rows[0] for op, rows in plans.items()}, scale),
-                "ms without places": total_ms({op: old(rows)[0] for op, rows in plans.items()}, scale),
+                "ms without digits": total_ms({op: without(rows, "digits")[0] for op, rows in plans.items()}, scale),
+                "ms without digits and places": total_ms(
+                    {op: without(rows, "digits", "places")[0] for op, rows in plans.items()}, scale
+                ),
                 "plans": {op: rows[0]["plan"] for op, rows in plans.items()},
             }
     return found
