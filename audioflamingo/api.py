@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -31,12 +31,13 @@ from audioflamingo.facts import Detail, FactsModel
 from audioflamingo.facts.questions import CAPTIONS
 from audioflamingo.inspection import describe, inspect_model, text_folder
 from audioflamingo.loading import check_scheme, check_vocabulary, device_of, dtype_of, limits_of, usual_dtype, work_in
+from audioflamingo.longform import Lengths, Spoken, lengths_of, spoken_at_once, spoken_in_pieces
 from audioflamingo.model.costs import held_bytes
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.model.quantize import Scheme, scheme_in_use
 from audioflamingo.model.skeleton import NoInitialisation
 from audioflamingo.model.weights import Progress, load_config, load_flamingo, resolve
-from audioflamingo.prompt import TRANSCRIBE_PROMPT, ChatTemplate, as_messages, load_template, spoken_words, with_note
+from audioflamingo.prompt import TRANSCRIBE_PROMPT, ChatTemplate, as_messages, load_template
 from audioflamingo.structured import Structured, parse_answer
 from audioflamingo.think import adapter_folder, with_think_suffix
 from audioflamingo.think.adapter import read_adapter
@@ -99,7 +100,7 @@ def load_model(  # noqa: PLR0913 - all but the name are keywords
         model = load_flamingo(folder, device=chosen_device, dtype=chosen_dtype, quantize=quantize, progress=progress)
     if adapter is not None:
         work_in(model, read_adapter(adapter, model, name=str(name), any_base=any_base), folder)
-    return AudioFlamingo(
+    loaded = AudioFlamingo(
         name=str(name),
         model=model.requires_grad_(False),
         tokenizer=tokenizer,
@@ -109,6 +110,8 @@ def load_model(  # noqa: PLR0913 - all but the name are keywords
         limits=limits,
         any_base=any_base,
     )
+    loaded.lengths = lengths_of(texts)
+    return loaded
 
 
 class AudioFlamingo(FactsModel):
@@ -127,6 +130,8 @@ class AudioFlamingo(FactsModel):
         any_base: bool = False,
     ) -> None:
         self.name = name
+        self.lengths = Lengths()
+        """How it wants a sound cut for its transcript."""
         self.model = model
         self.tokenizer = tokenizer
         self.template = template
@@ -172,11 +177,17 @@ class AudioFlamingo(FactsModel):
         """
         return parse_answer(self.ask(audio, question, schema=schema, **options).text, schema)
 
-    def transcribe(self, audio: Source, *, sample_rate_hz: int | None = None, **options: Any) -> Reply:
-        """The words that are spoken, without the model's introduction; none, and a note, where nobody speaks."""
+    def transcribe(self, audio: Source, *, sample_rate_hz: int | None = None, **options: Any) -> Spoken:
+        """The words that are spoken, without the model's introduction; none, and a note, where nobody speaks.
+
+        `transcript` of the answer has times. What is longer than the model's `lengths.at_once_s` is heard in pieces.
+        """
         sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
-        (reply,) = self._answer([(Message("user", (sound, TRANSCRIBE_PROMPT)),)], options, spoken_words)
-        return with_note(reply, sound.name)
+        chosen = self.defaults.updated(options)
+        if sound.duration_s > self.lengths.at_once_s:
+            return spoken_in_pieces(self, sound, **options | {"max_windows": chosen.max_windows})
+        (reply,) = self._answer([(Message("user", (sound, TRANSCRIBE_PROMPT)),)], options)
+        return spoken_at_once(reply, sound)
 
     def caption(
         self, audio: Source, *, detail: Detail = "long", sample_rate_hz: int | None = None, **options: Any
@@ -350,7 +361,6 @@ class AudioFlamingo(FactsModel):
         self,
         conversations: Sequence[Conversation],
         options: Mapping[str, Any],
-        tidy: Callable[[str], str] = str,
         keep_errors: bool = False,
         each: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[Any]:
@@ -372,7 +382,7 @@ class AudioFlamingo(FactsModel):
         kept: dict[str, Any] = {"errors": "return"} if keep_errors else {}
         deltas = self.engine.generate(prompts, samplings, **kept)
         deltas = self.thinking.apart(deltas, [used[number] for number, _ in places], samplings)
-        replies = iter(zip(collect(requests, places, deltas, tidy), used, strict=True))
+        replies = iter(zip(collect(requests, places, deltas), used, strict=True))
         found = [next(replies) if answer is None else answer for answer in answers]
         return [self._finished(*one, keep_errors) if isinstance(one, tuple) else one for one in found]
 

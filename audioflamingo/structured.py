@@ -138,8 +138,10 @@ class _SchemaRule:
     def __init__(self, matcher: Any, num_logits: int, tokenizer: Tokenizer, max_tokens: int | None) -> None:
         self._matcher = matcher
         self._eos_ids = tokenizer.eos_ids
-        self._words = np.zeros((1, -(-num_logits // BITS_PER_WORD)), dtype=np.int32)
-        self._num_logits = num_logits
+        self._words = np.zeros(-(-num_logits // BITS_PER_WORD), dtype=np.int32)
+        self._address = self._words.ctypes.data  # asked for at every token it would cost as much as the mask
+        self._refused = np.empty(num_logits, dtype=np.bool_)
+        self._refused_tensor = torch.from_numpy(self._refused)
         self._left = max_tokens
         self._ends = _Ends(tokenizer)
         self._num_unwatched = 0
@@ -150,8 +152,8 @@ class _SchemaRule:
         if self._is_over or self._matcher.is_stopped():
             return _only(scores, self._eos_ids)
         self._fill(self._matcher)
-        refused = ~self._allowed()
-        scores = scores.masked_fill(torch.from_numpy(refused).to(scores.device), -torch.inf)
+        np.logical_not(self._allowed(), out=self._refused)
+        scores = scores.masked_fill(self._refused_tensor.to(scores.device), -torch.inf)
         if self._left is not None and not self._is_ending:
             scores = self._watched(scores, self._left)
         if self._is_ending:
@@ -205,17 +207,15 @@ class _SchemaRule:
 
     def _fill(self, matcher: Any) -> None:
         """Note which tokens may come."""
-        from llguidance.numpy import fill_next_token_bitmask
-
-        self._words[:] = 0
-        fill_next_token_bitmask(matcher, self._words)
+        self._words.fill(0)
+        matcher.unsafe_compute_mask_ptr(self._address, self._words.nbytes)  # what llguidance.numpy calls in the end
 
     def _may_come(self, token: int) -> bool:
-        return bool(self._words[0, token // BITS_PER_WORD] >> (token % BITS_PER_WORD) & 1)
+        return bool(self._words[token // BITS_PER_WORD] >> (token % BITS_PER_WORD) & 1)
 
     def _allowed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(V,) whether each token may come."""
-        return np.unpackbits(self._words.view(np.uint8), bitorder="little")[: self._num_logits].view(bool)
+        return np.unpackbits(self._words.view(np.uint8), count=len(self._refused), bitorder="little").view(bool)
 
 
 class _Ends:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from audioflamingo.errors import OptionError
-from audioflamingo.facts.asking import listed, names_music
+from audioflamingo.facts.asking import listed, names_music, names_speech
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
 
 Lane = Literal["sound", "speech", "music"]
@@ -81,19 +81,24 @@ def timeline(
     asking = _Asking(model, audio, pieces, {"max_new_tokens": MAX_ANSWER_TOKENS} | options, progress)
     cells = list(itertools.pairwise(sorted({edge for piece in pieces for edge in piece})))
     said = asking.ask("sound")
-    speaks, plays = asking.affirmed("speech"), asking.affirmed("music")
+    # Small models name speech and music, but do not always affirm them.
+    speaks = [is_so or names_speech(one) for is_so, one in zip(asking.affirmed("speech"), said, strict=True)]
+    plays = [is_so or names_music(one) for is_so, one in zip(asking.affirmed("music"), said, strict=True)]
     speakers = asking.speakers([place for place, is_so in enumerate(speaks) if is_so])
-    # Small models name music, but do not always affirm it; what is told in its lane need not be told again.
-    music = [{"music"} if is_so or names_music(one) else set() for is_so, one in zip(plays, said, strict=True)]
     found: dict[Lane, Labels] = {
-        "sound": heard([set(listed(one)) - {"music"} for one in said], pieces, cells),
+        "sound": heard([_sounds(one) for one in said], pieces, cells),
         "speech": named(
             heard([{"speech"} if is_so else set() for is_so in speaks], pieces, cells), speakers, pieces, cells
         ),
-        "music": heard(music, pieces, cells),
+        "music": heard([{"music"} if is_so else set() for is_so in plays], pieces, cells),
     }
     events = [event for lane, labels in found.items() for event in joined(lane, labels, cells)]
     return tuple(sorted(events, key=lambda event: (event.start_s, event.lane, event.label)))
+
+
+def _sounds(said: str) -> set[str]:
+    """What an answer names but for speech and music, which have lanes of their own."""
+    return {label for label in listed(said) if label != "music" and not names_speech(label)}
 
 
 def heard(labels: Sequence[set[str]], pieces: Sequence[Span], cells: Sequence[Span]) -> Labels:

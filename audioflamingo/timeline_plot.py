@@ -22,6 +22,7 @@ COLOURS: dict[Lane, str] = {"sound": "tab:blue", "speech": "tab:orange", "music"
 SHOWN_HZ = (250, 500, 1_000, 2_000, 4_000, 8_000)
 LINEAR_TO_HZ, HZ_A_LINEAR_MEL, LOG_STEP = 1_000.0, 200 / 3, np.log(6.4) / 27  # Slaney's scale
 MOST_CLOCKED_TICKS = 8
+LOG_MEL_RANGE = 2.0  # from a window's loudest point to its floor, in the units of its log-mel
 
 
 def plot_timeline(path: str | Path, audio: Audio, events: Sequence[Event]) -> None:
@@ -109,7 +110,8 @@ def _spectrogram(audio: Audio) -> Any:
         frames = mel[0, :, : num_frames[0]].numpy()
         starts = np.arange(0, frames.shape[1], step)
         parts.append(np.maximum.reduceat(frames, starts, axis=1))
-    return np.concatenate(parts, axis=1)
+    whole = np.concatenate(parts, axis=1)
+    return np.maximum(whole, whole.max() - LOG_MEL_RANGE)  # each window has a floor of its own, which would show
 
 
 def _draw_lanes(axes: Any, events: Sequence[Event], rows: Sequence[tuple[Lane, str]]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from audioflamingo.cli.arguments import generation_options, loading_options
-from audioflamingo.cli.batches import Tidy, answers_of, in_batches
+from audioflamingo.cli.batches import Answer, answers_of, in_batches
 from audioflamingo.cli.output import (
     cut_notes,
     report_error,
@@ -70,16 +71,23 @@ class Answerer:
         """The sounds of files; of any length where they are answered in parts."""
         return read_sounds(files, is_any_length=self.options.get("long_audio") in ("split", "truncate"))
 
-    def batched(self, files: Sequence[str], question: str, tidy: Tidy = lambda reply, _: reply) -> int:
+    def batched(
+        self,
+        files: Sequence[str],
+        question: str,
+        answer: Answer | None = None,
+        values: Callable[[Reply], dict[str, Any]] = lambda _: {},
+    ) -> int:
         """Answer a question about each of many files, some at a time; returns the exit code.
 
         Args:
             files: what to read.
             question: of each of them.
-            tidy: what becomes of an answer to a sound.
+            answer: what answers a batch of sounds, if not just the model.
+            values: of a reply, what its JSON holds beside what it always does.
         """
         _refuse_second_stdin(files)
-        answer = answers_of(lambda: self.model, question, self.options, tidy)
+        answer = answer or answers_of(lambda: self.model, question, self.options)
         num_failed = 0
         for file, found in in_batches(files, lambda one: self.sounds([one])[0], answer):
             if isinstance(found, FlamingoError):
@@ -92,7 +100,7 @@ class Answerer:
                 report_notes(found.notes)
                 write_thoughts(f"{found.thoughts}\n" if found.thoughts else "")
                 self._write((f"{file}: " if len(files) > 1 else "") + found.text)
-            self._finish([file], found)
+            self._finish([file], found, values=values(found))
         return _exit_code(num_failed, len(files))
 
     def each(self, files: Sequence[str], answer: Callable[[str, str], None]) -> int:
@@ -133,7 +141,13 @@ class Answerer:
             show_progress("")
             write_text(text)
 
-    def _finish(self, files: Sequence[str], reply: Reply, late_notes: Sequence[str] = ()) -> None:
+    def _finish(
+        self,
+        files: Sequence[str],
+        reply: Reply,
+        late_notes: Sequence[str] = (),
+        values: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         show_progress("")
         if not self.as_json:
             write_text("\n")
@@ -144,6 +158,7 @@ class Answerer:
                 "files": list(files),
                 "text": reply.text,
                 **({"thoughts": reply.thoughts} if reply.thoughts else {}),
+                **values,
                 "finish_reason": reply.finish_reason,
                 "usage": asdict(reply.usage),
                 "notes": list(reply.notes),

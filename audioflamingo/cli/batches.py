@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from audioflamingo.api import AudioFlamingo
     from audioflamingo.types import Audio, Reply
 
-Tidy: TypeAlias = "Callable[[Reply, Audio], Reply]"
+Answer: TypeAlias = "Callable[[Sequence[Audio], str], Sequence[Reply | FlamingoError]]"
 
 FILES_AT_ONCE = 32
 SECONDS_AT_ONCE = 1_800.0  # of sound: half an hour is 115 MB of samples, and 45,000 tokens at most
@@ -22,7 +22,7 @@ SECONDS_AT_ONCE = 1_800.0  # of sound: half an hour is 115 MB of samples, and 45
 def in_batches(
     files: Sequence[str],
     read: Callable[[str], Audio],
-    answer: Callable[[Sequence[Audio], str], Sequence[Reply | FlamingoError]],
+    answer: Answer,
 ) -> Iterator[tuple[str, Reply | FlamingoError]]:
     """Each file in order with its reply, or with why there is none.
 
@@ -41,9 +41,7 @@ def in_batches(
         done += len(some)
 
 
-def answers_of(
-    model: Callable[[], AudioFlamingo], question: str, options: dict[str, Any], tidy: Tidy
-) -> Callable[[Sequence[Audio], str], list[Reply | FlamingoError]]:
+def answers_of(model: Callable[[], AudioFlamingo], question: str, options: dict[str, Any]) -> Answer:
     """What answers a batch of sounds with one question; the model is asked for when the first sound was read."""
 
     def answer(sounds: Sequence[Audio], progress: str) -> list[Reply | FlamingoError]:
@@ -51,12 +49,7 @@ def answers_of(
 
         loaded = model()
         show_progress(progress)
-        conversations = [(Message("user", (sound, question)),) for sound in sounds]
-        found = loaded.generate(conversations, errors="return", **options)
-        return [
-            one if isinstance(one, FlamingoError) else tidy(one, sound)
-            for one, sound in zip(found, sounds, strict=True)
-        ]
+        return loaded.generate([(Message("user", (sound, question)),) for sound in sounds], errors="return", **options)
 
     return answer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from audioflamingo.cli.answering import Answerer, read_sounds
@@ -13,7 +12,6 @@ from audioflamingo.errors import OptionError
 
 if TYPE_CHECKING:
     from audioflamingo.longform import Transcript
-    from audioflamingo.types import Audio, Reply
 
 SUMMARY = "Write down the words that are spoken in each sound."
 EXAMPLES = """\
@@ -32,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("txt", "json", "srt", "vtt"),
         default="txt",
-        help="text (default), a JSON line a file, or subtitles, which are made from pieces of 30 s",
+        help="text (default), a JSON line a file with times, or subtitles",
     )
     parser.add_argument("--json", action="store_true", help="the same as --format json")
     parser.add_argument("--resume", metavar="FILE", help="keep what is done here, and go on from it (one sound only)")
@@ -52,15 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     if is_split:
         answerer.options.pop("long_audio", None)
         return answerer.each(arguments.files, lambda file, heading: _in_pieces(answerer, file, heading, form))
+    from audioflamingo.cli.spoken import values_of, words_of
     from audioflamingo.prompt import TRANSCRIBE_PROMPT
 
-    return answerer.batched(arguments.files, TRANSCRIBE_PROMPT, _spoken)
-
-
-def _spoken(reply: Reply, sound: Audio) -> Reply:
-    from audioflamingo.prompt import spoken_words, with_note
-
-    return with_note(replace(reply, text=spoken_words(reply.text)), sound.name)
+    return answerer.batched(arguments.files, TRANSCRIBE_PROMPT, words_of(answerer), values_of)
 
 
 def _in_pieces(answerer: Answerer, file: str, heading: str, form: str) -> None:

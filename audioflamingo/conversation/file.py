@@ -51,9 +51,10 @@ def save_messages(path: str | Path, messages: Sequence[Message], num_pinned: int
     partial = path.with_name(f".{path.name}.partial")
     try:
         _keep_others(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         for key, sound in sounds.items():
             folder = _sound_folder(path)
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             soundfile.write(folder / f"{key}.wav", sound.samples, SAMPLE_RATE_HZ, subtype="FLOAT")
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)

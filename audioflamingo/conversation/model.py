@@ -30,9 +30,11 @@ class PromptSize:
         return self.num_tokens <= self.limit
 
     def __str__(self) -> str:
+        left = f"{self.limit - self.num_tokens:,} left (25 a second of sound)"
+        if not self.fits:
+            left = f"{self.num_tokens - self.limit:,} too many, so the oldest questions are left out of the next prompt"
         return (
-            f"{self.num_tokens:,} of {self.limit:,} prompt tokens used, {self.num_audio_tokens:,} of them audio; "
-            f"{max(0, self.limit - self.num_tokens):,} left (25 a second of sound)"
+            f"{self.num_tokens:,} of {self.limit:,} prompt tokens used, {self.num_audio_tokens:,} of them audio; {left}"
         )
 
 

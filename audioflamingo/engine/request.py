@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Rows
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -188,12 +188,8 @@ def collect(
     requests: Rows[Request],
     places: Rows[tuple[int, int]],
     deltas: Iterable[Delta],
-    tidy: Callable[[str], str] = str,
 ) -> list[Reply | FlamingoError]:
-    """Whole answers, one a request, or why there is none.
-
-    `tidy` is applied to the answer of each part; a part of which it leaves nothing goes with its heading.
-    """
+    """Whole answers, one a request, or why there is none."""
     of_part: dict[tuple[int, int], list[Delta]] = {place: [] for place in places}
     for delta in deltas:
         of_part[places[delta.index]].append(delta)
@@ -205,11 +201,7 @@ def collect(
             replies.append(failed)
             continue
         said = ["".join(delta.text for delta in answer) for answer in parts]
-        texts = (
-            part.heading + left
-            for part, text, left in zip(request.parts, said, map(tidy, said), strict=True)
-            if left or not text
-        )
+        texts = (part.heading + text for part, text in zip(request.parts, said, strict=True))
         token_ids = tuple(token for answer in parts for delta in answer for token in delta.token_ids)
         thoughts = "\n".join(filter(None, ("".join(delta.thoughts for delta in answer).strip() for answer in parts)))
         ends = [answer[-1] for answer in parts]

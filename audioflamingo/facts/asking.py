@@ -26,6 +26,8 @@ _FILLER = re.compile(
 
 # Of the words for music those that name nothing else: birds have songs, and a single note has its instrument.
 _MUSIC = re.compile(r"\b(?:music|musical|melody|melodies|orchestra)\b", re.IGNORECASE)
+# Those for speech; a voice may sing.
+_SPEECH = re.compile(r"\b(?:speak(?:s|ing)|talk(?:s|ing)|speech|conversation)\b", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:no|not|without)\b[^,.;]*", re.IGNORECASE)
 
 
@@ -105,6 +107,11 @@ def listed(text: str) -> tuple[str, ...]:
 def names_music(text: str) -> bool:
     """Whether an answer to "What do you hear?" has music in it: "Music, then a man speaking." but not "No music."."""
     return bool(_MUSIC.search(_DENIED.sub("", text)))
+
+
+def names_speech(text: str) -> bool:
+    """Whether an answer to "What do you hear?" has speech in it: "A man speaking." but not "There is no speech."."""
+    return bool(_SPEECH.search(_DENIED.sub("", text)))
 
 
 def _own_options(question: Question, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from audioflamingo.facts.results import Emotion, Pace, SongFacts, Tags
 from audioflamingo.types import Audio
 
 MAX_LABELS = 1_000
+_NUMBER = re.compile(r"\d+|one|two|three|four|five|six|seven|eight|nine|ten")  # how many, where which was asked
 
 
 class FactsModel:
@@ -76,7 +78,7 @@ class FactsModel:
             raise _absent(questions.IS_MUSIC, sound)
         found, untold = told(self._model, sound, questions.SONG, options)
         instruments = found[questions.INSTRUMENTS.name]
-        names = listed(instruments or "")
+        names = tuple(name for name in listed(instruments or "") if not _NUMBER.fullmatch(name))
         if instruments and not names:
             untold = (*untold, f"the model names no instrument in {sound.name}; ask in your own words")
         return SongFacts(

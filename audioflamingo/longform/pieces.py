@@ -6,7 +6,7 @@ match, so that no word is doubled and none is cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from audioflamingo.audio import MIN_SAMPLES
@@ -39,18 +39,31 @@ def pieces_of(audio: Audio, piece_s: float, overlap_s: float) -> Iterator[tuple[
         start += step
 
 
-def stitch(segments: Sequence[Segment]) -> list[Segment]:
-    """Neighbours that overlap in time without the words that both have, the seam behind what matches."""
+Place = Callable[[Segment, float], float]
+
+
+def evenly(segment: Segment, share: float) -> float:
+    """When so much of a segment's words is said, from 0 to 1, in seconds, if all of it is spoken evenly."""
+    return segment.start_s + share * (segment.end_s - segment.start_s)
+
+
+def stitch(segments: Sequence[Segment], place: Place = evenly) -> list[Segment]:
+    """Neighbours that overlap in time without the words that both have, the seam behind what matches.
+
+    Args:
+        segments: in order.
+        place: when so much of a segment's words is said.
+    """
     joined: list[Segment] = []
     for segment in segments:
         if not joined or joined[-1].end_s <= segment.start_s:
             joined.append(segment)
             continue
-        joined[-1:] = _seam(joined[-1], segment)
+        joined[-1:] = _seam(joined[-1], segment, place)
     return joined
 
 
-def _seam(before: Segment, after: Segment) -> list[Segment]:
+def _seam(before: Segment, after: Segment, place: Place) -> list[Segment]:
     """Two overlapping segments cut at one place; without a match each keeps its own half of the overlap's words."""
     left, right = before.text.split(), after.text.split()
     shared_s = before.end_s - after.start_s
@@ -58,18 +71,27 @@ def _seam(before: Segment, after: Segment) -> list[Segment]:
     num_right = min(len(right), _words_in(right, after, shared_s))
     tail, head = [_plain(word) for word in left[len(left) - num_left :]], [_plain(word) for word in right[:num_right]]
     in_tail, in_head, num_same = _longest_match(tail, head)
-    middle_s = (before.end_s + after.start_s) / 2
+    seam_s = (before.end_s + after.start_s) / 2
     is_at_edge = len(tail) - in_tail <= EDGE_WORDS and in_head < EDGE_WORDS
     if num_same >= MIN_MATCH_WORDS or (num_same and is_at_edge):
         cut_left = len(left) - num_left + in_tail + num_same
         cut_right = in_head + num_same
+        guesses_s = place(before, _share(left, cut_left)), place(after, _share(right, cut_right))
+        # The mean of both errs less; it stays within what they share.
+        seam_s = min(max(sum(guesses_s) / 2, after.start_s), before.end_s)
     else:  # nothing in common: one of the two heard nothing there, or both heard differently
         cut_left = len(left) if not head else len(left) - num_left // 4
         cut_right = 0 if not tail else num_right // 4
     return [
-        replace(before, end_s=middle_s, text=" ".join(left[:cut_left])),
-        replace(after, start_s=middle_s, text=" ".join(right[cut_right:])),
+        replace(before, end_s=seam_s, text=" ".join(left[:cut_left])),
+        replace(after, start_s=seam_s, text=" ".join(right[cut_right:])),
     ]
+
+
+def _share(words: Sequence[str], num: int) -> float:
+    """How much of the words the first so many are, by their letters."""
+    lengths = [len(word) + 1 for word in words]
+    return sum(lengths[:num]) / sum(lengths)
 
 
 def _longest_match(tail: Sequence[str], head: Sequence[str]) -> tuple[int, int, int]:

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from audioflamingo.config import WINDOW_S
+import numpy as np
+import numpy.typing as npt
+
 from audioflamingo.errors import OptionError
+from audioflamingo.longform.lengths import Lengths
 from audioflamingo.longform.phrases import loud_stretches, phrases_of
 from audioflamingo.longform.pieces import pieces_of, stitch
 from audioflamingo.longform.resume import Done, Progress
 from audioflamingo.longform.transcript import Segment, Transcript
+from audioflamingo.model.fingerprint import fingerprint
+from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.prompt import TRANSCRIBE_PROMPT, no_speech_note, spoken_words
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
 
-OVERLAP_S = 5.0
 PIECES_AT_ONCE = 8
 HASHED_SAMPLES = 600 * SAMPLE_RATE_HZ
 
@@ -32,6 +36,10 @@ class Transcriber(Protocol):
     def name(self) -> str:
         """What it was loaded as."""
 
+    @property
+    def lengths(self) -> Lengths:
+        """How it wants a sound cut."""
+
     def generate(self, conversations: Sequence[Sequence[Message]], **options: Any) -> list[Reply]:
         """One answer a conversation."""
 
@@ -40,8 +48,8 @@ def transcribe_long(
     model: Transcriber,
     audio: Audio,
     *,
-    piece_s: float = WINDOW_S,
-    overlap_s: float = OVERLAP_S,
+    piece_s: float | None = None,
+    overlap_s: float | None = None,
     pieces_at_once: int = PIECES_AT_ONCE,
     resume: str | Path | None = None,
     progress: Told | None = None,
@@ -52,8 +60,8 @@ def transcribe_long(
     Args:
         model: what hears the pieces.
         audio: the sound.
-        piece_s: length of a piece; one window of 30 s is what the model transcribes best.
-        overlap_s: what two neighbours share.
+        piece_s: length of a piece, in seconds; by default what the model wants.
+        overlap_s: what two neighbours share, likewise.
         pieces_at_once: pieces in one batch, which are also what an interruption loses at most.
         resume: a file that keeps what is done, so that the same call goes on after an interruption.
         progress: called with the seconds that are done and all seconds.
@@ -64,6 +72,11 @@ def transcribe_long(
     """
     if pieces_at_once < 1:
         raise OptionError(f"pieces_at_once is {pieces_at_once}, allowed: at least 1")
+    if piece_s is None:
+        alone_s = model.lengths.longest_piece_s
+        piece_s = model.lengths.piece_s if audio.duration_s > alone_s else alone_s
+    if overlap_s is None:
+        overlap_s = model.lengths.overlap_s
     overlap_s = overlap_s if audio.duration_s > piece_s else 0.0
     pieces = list(pieces_of(audio, piece_s, overlap_s))
     key = "" if resume is None else _key(model, audio, piece_s, overlap_s, options)
@@ -74,7 +87,7 @@ def transcribe_long(
         if progress:
             progress(_end_s(some[-1]), audio.duration_s)
     heard = [Segment(piece[0], _end_s(piece), done[number].text) for number, piece in enumerate(pieces)]
-    segments = tuple(stitch(heard))
+    segments = tuple(stitch(heard, lambda segment, share: _place(audio, segment, share)))
     notes = [_cut_note(one) for number, one in enumerate(heard) if done[number].is_cut]
     if not notes and not any(one.text for one in segments):
         notes.append(no_speech_note(audio.name))
@@ -98,17 +111,33 @@ def _cut_note(segment: Segment) -> str:
     return f"the words from {segment.start_s:.1f} s to {segment.end_s:.1f} s were cut at max_new_tokens; raise it"
 
 
+def _place(audio: Audio, segment: Segment, share: float) -> float:
+    """When so much of a segment's words is said, if they fill evenly what stands out of its quiet."""
+    end_s, stretches = segment.start_s, loud_stretches(_samples(audio, segment))
+    left_s = share * sum(end - start for start, end in stretches)
+    for start, end in stretches:
+        end_s = segment.start_s + start + min(left_s, end - start)
+        if left_s <= end - start:
+            break
+        left_s -= end - start
+    return end_s
+
+
+def _samples(audio: Audio, segment: Segment) -> npt.NDArray[np.float32]:
+    return audio.samples[round(segment.start_s * SAMPLE_RATE_HZ) : round(segment.end_s * SAMPLE_RATE_HZ)]
+
+
 def _phrases(audio: Audio, segments: Sequence[Segment]) -> Iterator[Segment]:
-    spans = ((round(one.start_s * SAMPLE_RATE_HZ), round(one.end_s * SAMPLE_RATE_HZ)) for one in segments)
     return itertools.chain.from_iterable(
-        phrases_of(segment, loud_stretches(audio.samples[start:end]))
-        for segment, (start, end) in zip(segments, spans, strict=True)
-        if segment.text
+        phrases_of(segment, loud_stretches(_samples(audio, segment))) for segment in segments if segment.text
     )
 
 
 def _key(model: Transcriber, audio: Audio, piece_s: float, overlap_s: float, options: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([model.name, piece_s, overlap_s, options], sort_keys=True, default=str).encode())
+    weights = getattr(model, "model", None)  # the same name with another adapter is another model
+    made_of = fingerprint(weights).dumps() if isinstance(weights, Flamingo) else ""
+    parts = [model.name, made_of, piece_s, overlap_s, options]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for start in range(0, len(audio.samples), HASHED_SAMPLES):  # hours at once would be copied at once
         digest.update(audio.samples[start : start + HASHED_SAMPLES].tobytes())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from audioflamingo.errors import PromptError
 from audioflamingo.types import Audio, Message, Role
 
 _TAG = re.compile(r"<sound(?:-([0-9]{1,6}))?>", re.IGNORECASE)
+_NAME_TAG = re.compile(r"<sound:[^<>\n]{0,255}>", re.IGNORECASE)  # a chat puts a number for it
 _BLANKS = " \t\n"
 
 
@@ -53,7 +54,7 @@ def place_sounds(messages: Sequence[Message], *, placeholders: bool) -> tuple[tu
         The turns, and all sounds in the order in which they are said; slots are indices into these.
 
     Raises:
-        PromptError: the numbers of tags and sounds differ, or k is not the number of a sound.
+        PromptError: the numbers of tags and sounds differ, or a tag points at no sound.
     """
     sounds = tuple(part for message in messages for part in message.content if isinstance(part, Audio))
     turns: list[Turn] = []
@@ -80,6 +81,11 @@ def with_newlines(turn: Turn) -> Turn:
 
 
 def _place_by_tags(text: str, own: range, num_sounds: int, number: int) -> list[str | Slot]:
+    if meant := _NAME_TAG.search(text):
+        raise PromptError(
+            f"message {number} has {meant[0]}, which points at no sound; allowed: <sound-k> for the k-th sound of the "
+            "conversation and, in a chat, <sound:NAME>, or pass placeholders=False if it is ordinary text"
+        )
     tags = list(_TAG.finditer(text))
     numbered = {_numbered_sound(tag, num_sounds, number) for tag in tags if tag[1]}
     waiting = [sound for sound in own if sound not in numbered]

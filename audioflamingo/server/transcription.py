@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions`: the words of a sound of any length, in pieces of 30 s; whole or as heard."""
+"""`POST /v1/audio/transcriptions`: the words of a sound of any length, in pieces; whole or as heard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from audioflamingo.config import WINDOW_S
 from audioflamingo.longform import (
     Segment,
     Transcript,
@@ -27,7 +26,6 @@ from audioflamingo.longform import (
     stitch,
     transcribe_long,
 )
-from audioflamingo.longform.transcribe import OVERLAP_S
 from audioflamingo.prompt import TRANSCRIBE_PROMPT, spoken_words
 from audioflamingo.server.bare import BareTranscript
 from audioflamingo.server.errors import ClientGoneError, refused
@@ -153,7 +151,7 @@ class Batches:
     """The model for one request: for `transcribe_long`, in a thread, and on the event loop; counts what it cost."""
 
     def __init__(self, worker: Worker) -> None:
-        self.name = worker.name
+        self.name, self.lengths = worker.name, worker.lengths
         self._num_prompt_tokens = self._num_answer_tokens = 0
         self._worker, self._loop = worker, asyncio.get_running_loop()
         self._is_cancelled = threading.Event()
@@ -226,7 +224,7 @@ async def _events(worker: Worker, wish: TranscriptionRequest) -> AsyncGenerator[
     async with worker.places.running():
         audio = await _sound(worker, wish)
         model = Batches(worker)
-        is_short = audio.duration_s <= WINDOW_S
+        is_short = audio.duration_s <= model.lengths.longest_piece_s
         source = _words_of_one(model, audio, wish) if is_short else _words_of_many(model, audio, wish)
         async with aclosing(source) as words:
             async for delta in words:
@@ -249,7 +247,7 @@ async def _words_of_one(model: Batches, audio: Audio, wish: TranscriptionRequest
 
 async def _words_of_many(model: Batches, audio: Audio, wish: TranscriptionRequest) -> AsyncGenerator[str, None]:
     """The words of a longer sound, a few pieces at a time; the last piece waits for the one that it overlaps with."""
-    pieces = list(pieces_of(audio, WINDOW_S, OVERLAP_S))
+    pieces = list(pieces_of(audio, model.lengths.piece_s, model.lengths.overlap_s))
     heard: list[Segment] = []
     said = ""
     for start in range(0, len(pieces), STREAMED_PIECES):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from audioflamingo.api import AudioFlamingo
 from audioflamingo.config import WINDOW_S
 from audioflamingo.conversation.prepared import Prepared
+from audioflamingo.longform import Lengths
 from audioflamingo.server.answer import Answer
 from audioflamingo.server.driver import Batch, Driver, Job
 from audioflamingo.server.errors import refused, stopping
@@ -62,6 +63,11 @@ class Worker:
     def name(self) -> str:
         """What clients call the model."""
         return self.model.name
+
+    @property
+    def lengths(self) -> Lengths:
+        """How the model wants a sound cut for its transcript."""
+        return self.model.lengths
 
     @property
     def card(self) -> dict[str, Any]:

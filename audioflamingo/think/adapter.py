@@ -7,7 +7,8 @@ apart from it, tensors that were trained whole (the token embeddings, perhaps th
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def _assembled(
         else:
             targets[target] = tensor
     replaced = _replaced(targets, base, complaints)
+    complaints += unsaved(config, (target.module for target in targets if target.role == "table"))
     low_rank = _low_rank(targets, config, base, complaints)
     wrong = {complaint.split()[0] for complaint in complaints}
     complaints += [complaint for complaint in incomplete(low_rank, config, base) if complaint.split()[0] not in wrong]
@@ -168,14 +170,42 @@ def incomplete(modules: Collection[str], config: Mapping[str, Any], base: Mappin
         config: the adapter's configuration.
         base: the model's tensors by our names.
     """
-    named = config.get("target_modules")
-    wanted = {name.rpartition(".")[2] for name in named if isinstance(name, str)} if isinstance(named, list) else set()
-    kinds = {name.rpartition(".")[2] for name in modules if name.startswith("decoder.")} | wanted
-    for tensor in base:
-        module = tensor.removesuffix(".weight")
-        is_adaptable = tensor.startswith("decoder.layers.") and base[tensor].ndim == 2
-        if is_adaptable and module.rpartition(".")[2] in kinds and module not in modules:
-            yield f"{module} has no pair, others of its kind have"
+    adaptable = [
+        name.removesuffix(".weight") for name in base if name.startswith("decoder.layers.") and base[name].ndim == 2
+    ]
+    present = {name.rpartition(".")[2] for name in modules if name.startswith("decoder.")}
+    wanted = _named_kinds(config.get("target_modules"), {name.rpartition(".")[2] for name in adaptable})
+    for module in adaptable:
+        kind = module.rpartition(".")[2]
+        if kind in present | wanted and module not in modules:
+            why = "others of its kind have" if kind in present else "though it is to have one"
+            yield f"{module} has no pair, {why}"
+
+
+def _named_kinds(named: Any, kinds: Collection[str]) -> set[str]:
+    """The kinds of layers that a configuration's `target_modules` names, in either of PEFT's forms.
+
+    A pattern comes with the file and is never run as one, which could take forever: its words are looked at.
+    """
+    if isinstance(named, list):
+        return {name.rpartition(".")[2] for name in named if isinstance(name, str)}
+    if not isinstance(named, str) or "(?" in named:  # it may say what is left out
+        return set()
+    return set(kinds) if named == "all-linear" else set(re.findall(r"[A-Za-z_]+", named)) & set(kinds)
+
+
+def unsaved(config: Mapping[str, Any], modules: Iterable[str]) -> Iterator[str]:
+    """Complaints of modules that were trained whole by the configuration's word, and of which no tensor is there.
+
+    Args:
+        config: the adapter's configuration.
+        modules: names of those of which there is one.
+    """
+    present = {module.rpartition(".")[2] for module in modules}
+    named = config.get("modules_to_save")
+    for name in named if isinstance(named, list) else ():
+        if isinstance(name, str) and name.rpartition(".")[2] not in present:
+            yield f"modules_to_save names {name[:100]}, of which no tensor is there"
 
 
 def refuse(folder: Path, complaints: list[str]) -> None:

@@ -17,7 +17,7 @@ CONCLUSION = "Therefore, the answer is: "
 
 _LEAD = r"[\s*_#]*(?:(?:therefore|thus|hence|so|in\s+conclusion)\s*,?\s+)?"
 _CONCLUDING = re.compile(
-    rf"{_LEAD}(?:(?:the|my)\s+(?:(?:final|correct|best|right)\s+)?answer\s+is\b|final\s+answer\s*(?:is\b|(?=[:*])))"
+    rf"{_LEAD}(?:(?:the|my)\s+(?:(?:final|correct|best|right)\s+)?answer\s+is\b|(?:(?:the|my)\s+)?final\s+answer\s*(?:is\b|(?=[:*])))"
     r"[\s:*]*(?=[^\s:*])",
     re.IGNORECASE,
 )

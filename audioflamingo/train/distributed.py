@@ -73,6 +73,19 @@ class Processes:
         distributed.all_reduce(found, distributed.ReduceOp.MIN)
         return int(found)
 
+    def gathered(self, text: str) -> list[str]:
+        """One text of each process, in all of them; all must call."""
+        if self.size == 1:
+            return [text]
+        own = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+        lengths = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        lengths[self.rank] = len(own)
+        self.sum([lengths])
+        rows = torch.zeros(self.size, int(lengths.max()), dtype=torch.uint8, device=self.device)
+        rows[self.rank, : len(own)] = own.to(self.device)
+        self.sum([rows])
+        return [bytes(row[:num].tolist()).decode() for row, num in zip(rows.cpu(), lengths.tolist(), strict=True)]
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
 
 from audioflamingo.errors import FlamingoError
@@ -25,6 +26,7 @@ class Feed:
         schedule: which and when.
         rank: of this process; it gets every `schedule.num_processes`-th pack.
         bad: rows that were found broken before a resume, by index.
+        bad_file: where the run lists them, for errors.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class Feed:
         *,
         rank: int = 0,
         bad: Mapping[int, BadRow] | None = None,
+        bad_file: Path | None = None,
     ) -> None:
+        self.bad_file = bad_file
         self.corpus, self.maker, self.schedule, self.rank = corpus, maker, schedule, rank
         self.bad: dict[int, BadRow] = dict(bad or {})
         self._threads = ThreadPoolExecutor(NUM_THREADS)

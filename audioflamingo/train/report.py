@@ -16,7 +16,7 @@ from audioflamingo.train.stages import Stage
 from audioflamingo.train.trainer import Progress
 
 LOG_FILE, PLOT_FILE, REPORT_FILE = "log.jsonl", "loss.svg", "report.md"
-NUM_AVERAGED = 5  # steps at either end
+NUM_AVERAGED = 5  # steps at either end, at most
 DIGITS = 6
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 640, 240, 40
 MAX_POINTS = 1_000
@@ -45,14 +45,19 @@ class Log:
             self._board = _tensorboard(folder, step)
 
     @property
+    def num_averaged(self) -> int:
+        """Steps at either end whose losses are told; of a short run fewer, so that the ends are not the same."""
+        return min(NUM_AVERAGED, max(1, len(self.lines) // 2))
+
+    @property
     def first_loss(self) -> float:
-        """Mean of the first steps."""
-        return _mean([line["loss"] for line in self.lines[:NUM_AVERAGED]])
+        """Mean of the first `num_averaged` steps."""
+        return _mean([line["loss"] for line in self.lines[: self.num_averaged]])
 
     @property
     def last_loss(self) -> float:
-        """Mean of the last steps."""
-        return _mean([line["loss"] for line in self.lines[-NUM_AVERAGED:]])
+        """Mean of the last `num_averaged` steps."""
+        return _mean([line["loss"] for line in self.lines[-self.num_averaged :]])
 
     def add(self, progress: Progress) -> None:
         """One step."""
@@ -94,7 +99,7 @@ def write_report(folder: Path, stage: Stage, base: str, corpus: Corpus, log: Log
         "base": base,
         "rows": f"{corpus.num_rows} read, {len(bad)} left out, {len(corpus.samples)} heard an epoch",
         "steps": f"{len(log.lines)} in {stage.epochs} epoch(s)",
-        "loss": f"{log.first_loss:.4f} in the first {NUM_AVERAGED} steps, {log.last_loss:.4f} in the last",
+        "loss": f"{log.first_loss:.4f} in the first {log.num_averaged} step(s), {log.last_loss:.4f} in the last",
         "learnt tokens": sum(line["num_targets"] for line in log.lines),
         "tokens a second": f"{_mean([line['tokens_per_s'] for line in log.lines]):.0f} in each process",
         "MFU": _share([line["mfu"] for line in log.lines if line.get("mfu") is not None]),
@@ -175,11 +180,19 @@ def _share(values: Sequence[float]) -> str:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of a log; a last one that was cut off by a kill is dropped."""
+    """Whole lines of a log: a kill may cut the last one off, and a power cut leave zeros in its place."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [found for line in lines if (found := _whole_line(line)) is not None]
+
+
+def _whole_line(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

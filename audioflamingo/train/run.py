@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from audioflamingo.prompt import load_template
 from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.train.backbone import check_stage, read_backbone_config, write_aligned_base
 from audioflamingo.train.costs import StepCost, matmul_rate
-from audioflamingo.train.data import Component, Corpus, ExampleMaker, Schedule, load_corpus
+from audioflamingo.train.data import BadRow, Component, Corpus, ExampleMaker, Schedule, load_corpus
 from audioflamingo.train.data.corpus import write_bad_rows
 from audioflamingo.train.data.schedule import SECONDS_PER_TOKEN
 from audioflamingo.train.deterministic import deterministic_kernels
@@ -41,6 +42,7 @@ from audioflamingo.train.stages import Stage
 from audioflamingo.train.stopping import told_to_stop
 from audioflamingo.train.trainer import Progress, Saving, Trainer
 from audioflamingo.train.updates import Updates
+from audioflamingo.world.claim import claimed
 
 MODEL_FOLDER = "model"
 CHECKPOINTS = "checkpoints"
@@ -106,12 +108,14 @@ def train(
         job: what.
         processes: who takes part.
         report: called after every step.
-        tell: called once before the first step, with a line about memory.
+        tell: called before the first step, with a line about memory, and one about rows that are left out.
 
     Raises:
-        FlamingoError: base, data, options or machine do not allow it.
+        FlamingoError: base, data, options or machine do not allow it, or another run writes to the same folder.
     """
-    with explained_run(job.out), deterministic_kernels(job.stage.deterministic and processes.device.type == "cuda"):
+    repeats = job.stage.deterministic and processes.device.type == "cuda"
+    alone = claimed(job.out) if processes.is_first else nullcontext()
+    with explained_run(job.out), alone, deterministic_kernels(repeats):
         return _trained(job, processes, report, tell)
 
 
@@ -124,6 +128,8 @@ def _trained(job: Job, processes: Processes, report: Callable[[Progress], None],
     _check_fit(job.stage, config, tokenizer)
     maker = ExampleMaker(tokenizer, load_template(texts), job.stage.max_tokens, job.stage.max_windows)
     corpus = _corpus(job, maker, processes)
+    if corpus.bad:
+        tell(f"rows left out: {len(corpus.bad)} of {corpus.num_rows}, listed in {job.out / BAD_ROWS}")
     stage = job.stage
     schedule = Schedule(
         tuple(sample.size.num_tokens for sample in corpus.samples),
@@ -140,7 +146,10 @@ def _trained(job: Job, processes: Processes, report: Callable[[Progress], None],
         shard(loss, model, stage.precision, processes)
     parameters = trained(loss)
     _check_space(job, parameters, processes)
-    with closing(Feed(corpus, maker, schedule, rank=processes.feeding[0])) as feed, told_to_stop() as is_told_to_stop:
+    with (
+        closing(Feed(corpus, maker, schedule, rank=processes.feeding[0], bad_file=job.out / BAD_ROWS)) as feed,
+        told_to_stop() as is_told_to_stop,
+    ):
         trainer = Trainer(
             loss=loss, stage=stage, updates=Updates(parameters, stage), feed=feed, processes=processes,
             saving=Saving(job.out / CHECKPOINTS, job.save_every_steps, job.keep),
@@ -148,15 +157,26 @@ def _trained(job: Job, processes: Processes, report: Callable[[Progress], None],
             cost=_cost(config, stage, processes),
             heard=_heard(model, stage, processes), is_told_to_stop=is_told_to_stop,
         )  # fmt: skip
-        log = _train(trainer, job, report)
+        try:
+            log = _train(trainer, job, report)
+        finally:  # a run that stops on too many of them has to list them too
+            if processes.is_first and feed.bad_rows:
+                write_bad_rows([*corpus.bad, *feed.bad_rows], job.out / BAD_ROWS)
     folder = _export(job, texts, model, trainer, weights)
-    bad = [*corpus.bad, *feed.bad_rows]
+    bad = [*corpus.bad, *_found_by_all(feed.bad_rows, processes)]
     if processes.is_first:
         if bad:
             write_bad_rows(bad, job.out / BAD_ROWS)
         write_report(job.out, stage, job.base, corpus, log, bad)
     processes.wait()
     return Result(folder, log.first_loss, log.last_loss, trainer.num_steps, len(bad))
+
+
+def _found_by_all(bad: Sequence[BadRow], processes: Processes) -> list[BadRow]:
+    """Rows that broke while they were decoded, of all processes: each decodes its own share only."""
+    texts = processes.gathered(json.dumps([asdict(row) for row in bad]))
+    rows = [BadRow(**values) for text in texts for values in json.loads(text)]
+    return list({row.origin: row for row in rows}.values())
 
 
 def _base(job: Job, processes: Processes) -> Path:
@@ -190,7 +210,7 @@ def _check_fit(stage: Stage, config: ModelConfig, tokenizer: Tokenizer) -> None:
     complaints = []
     if stage.max_tokens > config.decoder.max_positions:
         has = f"{config.decoder.max_positions:,}"
-        complaints.append(f"it takes {stage.max_tokens:,} tokens, but the base has {has} positions")
+        complaints.append(f"it takes {stage.max_tokens:,} tokens, but the base has {has} positions; take another base")
     if tokenizer.vocab_size > config.decoder.vocab_size or tokenizer.sound != config.audio_token_id:
         complaints.append("the base's tokenizer is of another checkpoint than its weights")
     if complaints:
@@ -207,6 +227,8 @@ def _corpus(job: Job, maker: ExampleMaker, processes: Processes) -> Corpus:
         components.append(Component(_replayed(folder, job.replay, job.stage.seed)))
     if not processes.is_first:
         processes.wait()  # for what the first one finds out and keeps
+    if processes.is_first:
+        (job.out / BAD_ROWS).unlink(missing_ok=True)  # of a try before, whose rows may have been mended
     corpus = load_corpus(components, maker, job.out / BAD_ROWS if processes.is_first else None, job.out / INDEX)
     if processes.is_first:
         processes.wait()

@@ -221,7 +221,8 @@ class Trainer:
         num_targets, num_found = counts.tolist()
         if num_found:
             corpus = self.feed.corpus
-            check_bad_share([*found, *corpus.bad], corpus.num_rows, num_elsewhere=num_found - len(found))
+            num_elsewhere = num_found - len(found)
+            check_bad_share([*found, *corpus.bad], corpus.num_rows, self.feed.bad_file, num_elsewhere=num_elsewhere)
         return max(int(num_targets), 1)
 
     def _nothing(self) -> PackedBatch:

@@ -43,7 +43,7 @@ SETTINGS, ROWS, TRUTH = "world.json", "rows.json", "truth.jsonl"
 FREE_BYTES_LEFT = 200_000_000
 BYTES_PER_S = 2 * SAMPLE_RATE_HZ
 S_PER_HOUR = 3_600.0
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ExportError(FlamingoError):
@@ -161,7 +161,11 @@ def written(folder: Path) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:
-        remedy = "free some space" if error.errno in FULL_DISK else "choose another --out or check its permissions"
+        remedy = "choose another --out or check its permissions"
+        if error.errno in FULL_DISK:
+            remedy = "free some space"
+        elif error.errno == errno.EFBIG:
+            remedy = "raise the limit on the size of files (ulimit -f)"
         raise ExportError(
             f"{error.filename or folder} cannot be written ({error.strerror or error}); {remedy}, and start again: "
             "what is finished stays"

@@ -83,6 +83,9 @@ class World:
             raise OptionError(f"longest_s is {self.longest_s}; long scenes take 40 to {LONGEST_S:.0f} s.")
         if not 30.0 <= self.shortest_s < self.longest_s:
             raise OptionError(f"shortest_s is {self.shortest_s}; allowed: 30 to below longest_s, {self.longest_s}.")
+        kept = [font.name for font in self.soundfonts if font.resolve().name in midi.HELD_OUT_FONTS]
+        if kept and self.split == "train":
+            raise OptionError(f"{kept[0]} is kept for testing; give another soundfont, or another split than train.")
         if not self.engines:
             object.__setattr__(self, "engines", HELD_OUT_ENGINES if self.unknown else TRAIN_ENGINES)
 

@@ -7,11 +7,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import torch
 
+from audioflamingo import load_model
 from audioflamingo.audio import stated_duration_s
-from audioflamingo.errors import OptionError
+from audioflamingo.errors import FlamingoError, OptionError
+from audioflamingo.longform import transcribe_long
 from audioflamingo.timeline import check_pieces
+from audioflamingo.types import SAMPLE_RATE_HZ, Audio
 
 
 @pytest.fixture
@@ -145,3 +150,13 @@ def test_several_timelines_and_pictures_that_cannot_be(flamingo, write_wav, tmp_
         error = flamingo("timeline", *words, code=2).stderr
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_other_weights_of_the_same_name_do_not_go_on(checkpoint, tmp_path):
+    model, sound = load_model(checkpoint), Audio(np.zeros(SAMPLE_RATE_HZ, np.float32), "talk")
+    first = transcribe_long(model, sound, resume=tmp_path / "part", max_new_tokens=2)
+    assert transcribe_long(load_model(checkpoint), sound, resume=tmp_path / "part", max_new_tokens=2) == first
+    with torch.no_grad():
+        model.model.decoder.norm.weight.add_(1)
+    with pytest.raises(FlamingoError, match="belongs to another sound, another model"):
+        transcribe_long(model, sound, resume=tmp_path / "part", max_new_tokens=2)

@@ -9,8 +9,8 @@ import soundfile
 
 from audioflamingo import load_audio, load_model
 from audioflamingo.cli.main import main
+from audioflamingo.errors import AudioError
 from audioflamingo.longform import as_values, pieces_of, transcribe_long
-from audioflamingo.longform.transcribe import OVERLAP_S
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -79,20 +79,36 @@ def test_the_model_gives_no_words_and_a_note(nano):
     assert spoken.notes == ()
 
 
-def test_parts_without_speech_have_no_heading(nano):
-    assert nano.transcribe(man_at(duration_s=40), long_audio="split", max_windows=1).text == ""
-    text = nano.transcribe(man_at(31, duration_s=40), long_audio="split", max_windows=1).text
-    assert text.count("\n") == 0
-    assert "speech" not in text
-    assert len(text.split()) > 4
+def test_minutes_are_heard_in_pieces(nano, transcribe, tmp_path):
+    sound = man_at(1, 22, duration_s=40)
+    reply, transcript = nano.transcribe(sound), transcribe_long(nano, sound)
+    assert reply.transcript == transcript
+    assert (reply.text, reply.notes, reply.finish_reason) == (transcript.text, (), "stop")
+    assert reply.usage.audio_s == 40
+    assert reply.usage.audio_tokens > 40 * 25  # what pieces share is heard twice
+    soundfile.write(tmp_path / "talk.wav", sound.samples, SAMPLE_RATE_HZ)
+    found = [json.loads(line) for line in transcribe(MAN, tmp_path / "talk.wav", "--json").out.splitlines()]
+    assert [one["text"] for one in found] == [nano.transcribe(MAN).text, transcript.text]
+    assert [one["segments"] for one in found][1] == as_values(transcript)["segments"]
+    (short,) = found[0]["segments"]
+    assert short["text"] == found[0]["text"]
+    assert 0 < short["start_s"] < short["end_s"] < load_audio(MAN).duration_s
+    with pytest.raises(AudioError, match="at most 30 s"):
+        nano.transcribe(sound, max_windows=1)
+    assert nano.transcribe(sound, max_windows=1, long_audio="truncate").notes == (
+        "talk is 40 s; only its first 30 s were kept.",
+    )
+    assert nano.transcribe(sound, max_windows=1, long_audio="split").transcript == transcript
 
 
 def test_speech_between_silences_in_pieces(nano, transcribe, tmp_path):
-    """Of three pieces the last or the second has what is said; it stands there, and no more."""
-    for starts_s, number in (((51,), 2), ((26,), 1)):
+    """Of six pieces the fifth or the third has what is said; it stands there, and no more."""
+    for starts_s, number in (((51,), 4), ((26,), 2)):
         sound = man_at(*starts_s, duration_s=75)
         transcript = transcribe_long(nano, sound)
-        alone = nano.transcribe([piece for _, piece in pieces_of(sound, 30, OVERLAP_S)][number]).text
+        alone = nano.transcribe(
+            [piece for _, piece in pieces_of(sound, nano.lengths.piece_s, nano.lengths.overlap_s)][number]
+        ).text
         assert transcript.text.split()[-2:] == alone.split()[-2:]
         assert len(transcript.text.split()) > 4
         assert "there is no speech" not in transcript.text.lower()

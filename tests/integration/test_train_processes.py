@@ -231,6 +231,28 @@ def lose_newest_checkpoint(folder):
     shutil.rmtree(newest[1])
 
 
+def test_rows_that_break_in_either_process_are_listed(base, tmp_path):
+    import numpy as np
+    import soundfile
+
+    rows = write_rows(tmp_path / "rows", 300)
+    soundfile.write(tmp_path / "rows" / "nan.wav", np.full(4_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    for broken in (10, 101, 202):
+        lines[broken]["sound"] = "nan.wav"  # which shows only once it is decoded
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    more = ("--epochs", "1", "--batch-s", "40", "--micro-s", "3")
+    run_two(words(base, rows, tmp_path / "out", *more))
+    listed = [json.loads(line) for line in (tmp_path / "out" / "bad_rows.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in listed} == {"r10", "r101", "r202"}
+    assert "300 read, 3 left out" in (tmp_path / "out" / "report.md").read_text()
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines[:150]))
+    assert main(words(base, rows, tmp_path / "many", *more)) == 2
+    listed = (tmp_path / "many" / "bad_rows.jsonl").read_text()
+    assert '"id": "r10"' in listed
+    assert "not finite" in listed
+
+
 @pytest.mark.slow
 def test_torchrun_starts_it_and_a_killed_one_resumes(base, rows, one, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

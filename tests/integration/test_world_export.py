@@ -143,6 +143,8 @@ def test_what_cannot_be_written_or_read_is_told(exported, tmp_path, capsys):
         export(ORDER, tmp_path / "file" / "x")
     with pytest.raises(ExportError, match="free some space"), written(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device", "x.flac")
+    with pytest.raises(ExportError, match="raise the limit on the size of files"), written(tmp_path):
+        raise OSError(errno.EFBIG, "File too large", "x.flac")
     with pytest.raises(OptionError, match="no soundfont"):
         export(Order(ORDER.tasks, 0.01, 5, World(soundfonts=(tmp_path / "file",))), tmp_path / "font")
     assert main(["world", "--listen", "--hours", "2", "--out", str(tmp_path / "page")]) == 2

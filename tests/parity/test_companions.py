@@ -45,10 +45,13 @@ def test_the_defaults_of_generation_are_what_transformers_reads(nano):
     assert (found.max_new_tokens, bool(found.do_sample)) == (1024, False)
 
 
-def test_the_embedded_model_holds_what_is_written_today(nano):
-    for name, values in zip(WRITTEN, (generation_config(Tokenizer.from_folder(nano)),
-                                      processor_config(load_config(nano))), strict=True):  # fmt: skip
+def test_the_embedded_model_holds_what_is_written_today(nano, tmp_path):
+    pieces = {"transcription": {"at_once_s": 20.0, "overlap_s": 3.0, "piece_s": 15.0}}
+    written = generation_config(Tokenizer.from_folder(nano)) | pieces, processor_config(load_config(nano))
+    write_companions(tmp_path, load_config(nano), nano)
+    for name, values in zip(WRITTEN, written, strict=True):
         assert json.loads((nano / name).read_text()) == values
+        assert (nano / name).read_text() == (tmp_path / name).read_text()
 
 
 def test_transformers_loads_the_processor_of_a_folder_that_we_saved(nano, tmp_path):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioflamingo.errors import FlamingoError, OptionError
-from audioflamingo.longform import PIECES_AT_ONCE, Segment, pieces_of, stitch, transcribe_long
+from audioflamingo.errors import CheckpointError, FlamingoError, OptionError
+from audioflamingo.longform import PIECES_AT_ONCE, Lengths, Segment, lengths_of, pieces_of, stitch, transcribe_long
 from audioflamingo.longform.phrases import MAX_PHRASE_CHARS, MAX_PHRASE_S, loud_stretches, phrases_of
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Reply, Usage
 
@@ -32,6 +32,7 @@ class Listener:
     """Hears word n from n/2 s on, a word that is cut it does not hear; stops after some pieces if told to."""
 
     name = "listener"
+    lengths = Lengths(20, 15, 3)
 
     def __init__(self, stop_after=None):
         self.heard = []
@@ -103,11 +104,61 @@ class Pausing(Listener):
 
 @pytest.mark.parametrize("says", ["There is no speech.", "No one is speaking"])
 def test_a_piece_without_speech_has_no_words_and_takes_none(says):
-    transcript = transcribe_long(Pausing((25, 50), says), sound(105))
-    words = WORDS[: int(105 / WORD_S)]
-    assert transcript.text.split() == words[: int(30 / WORD_S)] + words[int(50 / WORD_S) :]
-    assert [bool(one.text) for one in transcript.segments] == [True, False, True, True]
+    transcript = transcribe_long(Pausing((12, 24), says), sound(63))
+    words = WORDS[: int(63 / WORD_S)]
+    assert transcript.text.split() == words[: int(15 / WORD_S)] + words[int(24 / WORD_S) :]
+    assert [bool(one.text) for one in transcript.segments] == [True, False, True, True, True]
     assert transcript.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "duration_s", "num_pieces"),
+    [(Lengths(20, 15, 3), 20, 1), (Lengths(20, 15, 3), 21, 2), (Lengths(), 30, 1), (Lengths(), 31, 2)],
+)
+def test_pieces_are_as_long_as_the_model_wants(lengths, duration_s, num_pieces):
+    listener = Listener()
+    listener.lengths = lengths
+    assert len(transcribe_long(listener, sound(duration_s)).segments) == num_pieces
+
+
+STATED = '{"transcription": {"at_once_s": 20, "piece_s": 15, "overlap_s": 3}}'
+
+
+@pytest.mark.parametrize(("text", "lengths"), [("{}", Lengths()), ("[]", Lengths()), (STATED, Lengths(20, 15, 3))])
+def test_a_checkpoint_says_how_long(tmp_path, text, lengths):
+    assert lengths_of(tmp_path) == Lengths()
+    (tmp_path / "generation_config.json").write_text(text)
+    assert lengths_of(tmp_path) == lengths
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ('{"piece_s": -1}', "piece_s is -1, allowed: more than 0 s"),
+        ('{"piece_s": "long"}', "piece_s is 'long'"),
+        ('{"piece_s": NaN}', "piece_s is nan"),
+        ('{"at_once_s": 5, "piece_s": 15}', "piece_s"),
+        ('{"piece_s": 3, "overlap_s": 3}', "overlap_s has to be less than piece_s"),
+        ('{"pieces": 3}', "transcription has pieces, allowed: at_once_s, piece_s, overlap_s"),
+        ("7", "transcription is 7"),
+        ("{", "cannot be used"),
+    ],
+)
+def test_lengths_of_no_use_are_told(tmp_path, stated, told):
+    (tmp_path / "generation_config.json").write_text(f'{{"transcription": {stated}}}')
+    with pytest.raises(CheckpointError, match=told):
+        lengths_of(tmp_path)
+
+
+@pytest.mark.parametrize(("piece_s", "overlap_s"), [(15, 3), (30, 5), (30, 12)])
+def test_a_seam_is_where_its_words_are(piece_s, overlap_s):
+    """What both heard is kept of the first, so that the seam is at the end of what they share, not in its middle."""
+    transcript = transcribe_long(Listener(), sound(99), piece_s=piece_s, overlap_s=overlap_s)
+    assert len(transcript.segments) > 2
+    for one in transcript.segments:
+        first, last = (int(one.text.split()[place].removeprefix("w")) for place in (0, -1))
+        assert one.start_s == pytest.approx(first * WORD_S, abs=2 * WORD_S)
+        assert one.end_s == pytest.approx((last + 1) * WORD_S, abs=2 * WORD_S)
 
 
 def test_a_sound_without_speech_has_a_note():
@@ -197,7 +248,7 @@ def test_an_interrupted_transcript_goes_on(tmp_path):
         transcribe_long(Listener(stop_after=2), sound(99), resume=path, pieces_at_once=2)
     second, progress = Listener(), []
     transcript = transcribe_long(second, sound(99), resume=path, progress=lambda *one: progress.append(one))
-    assert second.heard == [50.0, 75.0]
+    assert second.heard == [24.0, 36.0, 48.0, 60.0, 72.0, 84.0]
     assert transcript == transcribe_long(Listener(), sound(99))
     assert progress[-1] == (99.0, 99.0)
     third = Listener()
@@ -258,7 +309,7 @@ def test_a_full_disk_keeps_what_was_done_before(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["part"]
     second = Listener()
     assert transcribe_long(second, sound(99), resume=path) == transcribe_long(Listener(), sound(99))
-    assert second.heard == [50.0, 75.0]
+    assert second.heard == [24.0, 36.0, 48.0, 60.0, 72.0, 84.0]
 
 
 def test_a_cut_piece_is_said_after_an_interruption_too(tmp_path):

@@ -71,6 +71,8 @@ def test_placeholders_can_be_off():
         ((A, "<sound-2>"), r"<sound-2>, but the conversation has 1 sound\(s\); allowed are 1 to 1"),
         ((A, "<sound-0>"), "<sound-0>"),
         (("<Sound-1>",), r"<Sound-1>, but the conversation has 0 sound\(s\)"),
+        ((A, "<sound:a.wav>?"), r"<sound:a.wav>, which points at no sound; allowed: <sound-k>"),
+        ((A, "<sound:>"), "<sound:>"),
     ],
 )
 def test_counts_that_do_not_match(content, match):

@@ -12,7 +12,7 @@ from audioflamingo import load_model
 from audioflamingo.audio.mel import mel_filters
 from audioflamingo.errors import OptionError
 from audioflamingo.timeline import SPEAKER_QUESTION, Event, _pieces, as_table, timeline
-from audioflamingo.timeline_plot import MAX_LANES, SHOWN_HZ, lanes_of, mel_bin_of, plot_timeline
+from audioflamingo.timeline_plot import MAX_LANES, SHOWN_HZ, _spectrogram, lanes_of, mel_bin_of, plot_timeline
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Reply, Usage
 from audioflamingo.world.music import synth
 from audioflamingo.world.music.compose import compose, draw_facts
@@ -47,6 +47,17 @@ class Listener:
         return ("A man." if (start_s + end_s) / 2 < 23 else "A woman.") if question == SPEAKER_QUESTION else "No."
 
 
+class Told(Listener):
+    """As above, but who speaks is named and never affirmed."""
+
+    def answer(self, piece, question):
+        if question == "Is anyone speaking?":
+            return "No."
+        said = super().answer(piece, question)
+        is_spoken = question == "What do you hear?" and float(piece.samples[-1]) > 16
+        return f"{said.removesuffix('.')}, then a man speaking." if is_spoken else said
+
+
 class Named(Listener):
     """As above, with music from 10 s to 20 s that is named but never affirmed."""
 
@@ -76,6 +87,10 @@ def test_music_that_is_named_stands_in_its_lane_alone():
         ("music", "music"), ("sound", "dog barking"), ("speech", "man"), ("speech", "woman")
     ]  # fmt: skip
     assert (events[0].start_s, events[0].end_s) == (events[1].start_s, events[1].end_s)
+
+
+def test_speech_that_is_named_stands_in_its_lane_alone():
+    assert timeline(Told(), sound(30)) == timeline(Listener(), sound(30))
 
 
 def test_the_embedded_model_hears_when_music_plays():
@@ -139,6 +154,13 @@ def test_the_picture(tmp_path):
         with pytest.raises(OptionError, match="cannot be written") as error:
             plot_timeline(tmp_path / name, sound(3), events)
         assert "\n" not in str(error.value)
+
+
+def test_quiet_windows_have_the_floor_of_loud_ones():
+    samples = np.zeros(40 * SAMPLE_RATE_HZ, np.float32)
+    samples[:SAMPLE_RATE_HZ] = np.random.default_rng(0).standard_normal(SAMPLE_RATE_HZ)
+    picture = _spectrogram(Audio(samples, "street"))
+    assert picture[:, 2_900].max() == picture[:, 3_100].max() == picture.min()
 
 
 def test_lanes_stand_in_order_and_the_longest_stay():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audioflamingo.errors import CheckpointError
 from audioflamingo.model.weights.names import from_ours, to_ours
-from audioflamingo.think.adapter import config_complaints, incomplete, refuse
+from audioflamingo.think.adapter import config_complaints, incomplete, refuse, unsaved
 from audioflamingo.think.files import CONFIG_FILE, TABLE_FILES, read_config, read_tensors
 from audioflamingo.think.names import target_of
 
@@ -88,6 +88,7 @@ def read_adapter(folder: Path, model: Any) -> Adapter:
     for name, tensor in tables.items():
         if tensor.shape != base[name].shape:
             complaints.append(f"{names[name]} is {tuple(tensor.shape)}, in the model {tuple(base[name].shape)}")
+    complaints += unsaved(config, (name.removesuffix(".weight") for name in tables))
     refuse(folder, complaints or list(incomplete(found, config, base)))
     return Adapter(
         folder,

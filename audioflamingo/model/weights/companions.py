@@ -29,6 +29,10 @@ TOKENIZER_FILES = (
 )
 
 
+GENERATION_CONFIG = "generation_config.json"
+KEPT = ("transcription",)  # see `longform.lengths`
+
+
 def write_companions(folder: str | Path, config: ModelConfig, tokenizer_folder: str | Path) -> None:
     """Write generation_config.json and processor_config.json, and copy the tokenizer and its chat template.
 
@@ -53,8 +57,20 @@ def write_companions(folder: str | Path, config: ModelConfig, tokenizer_folder: 
             (folder / name).unlink(missing_ok=True)  # of another tokenizer, whose files this one may lack
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
-    _write(folder / "generation_config.json", generation_config(tokenizer))
+    kept = _kept(source / GENERATION_CONFIG)  # before it is written over, where the two folders are one
+    _write(folder / GENERATION_CONFIG, generation_config(tokenizer) | kept)
     _write(folder / "processor_config.json", processor_config(config))
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """What a model's generation_config.json says of its transcripts, which holds for what is trained from it."""
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be used: {error}; remove it or download it again") from error
+    return {key: values[key] for key in KEPT if isinstance(values, dict) and key in values}
 
 
 def generation_config(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -104,7 +104,10 @@ def check_bad_share(
     num_bad = len(bad) + num_elsewhere
     if num_bad <= MAX_BAD_SHARE * num_rows:
         return
-    first = "; ".join(f"{row.origin}: {row.reason}" for row in bad[:SHOWN_BAD_ROWS]) or "found by other processes"
+    first = (
+        "; ".join(f"{row.origin}: {row.reason.rstrip('.')}" for row in bad[:SHOWN_BAD_ROWS])
+        or "found by other processes"
+    )
     where = f"; all are listed in {bad_file}" if bad_file else ""
     raise TrainingDataError(
         f"{num_bad} of {num_rows} rows cannot be used, more than {MAX_BAD_SHARE:.0%}: {first}{where}. "

@@ -48,11 +48,15 @@ class WebDataset:
         return gathered(self._records(), self.name)
 
     def _records(self) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+        seen: set[str] = set()
         for shard in self.shards:
             for key, parts in _by_key(shard).items():
-                yield f"{shard.name}:{key}", key, partial(self._row, shard, key, parts)
+                # Many sets number their records anew in every shard: a key is no id, and may come again.
+                name = f"{shard.name}:{key}" if key in seen else key
+                seen.add(key)
+                yield f"{shard.name}:{key}", key, partial(self._row, shard, key, name, parts)
 
-    def _row(self, shard: Path, key: str, parts: list[Member]) -> Row:
+    def _row(self, shard: Path, key: str, name: str, parts: list[Member]) -> Row:
         wrong = [part.name for part in parts if not part.is_file]
         if wrong:
             raise TrainingDataError(f"{wrong[0]} is a link or a device, not a file")
@@ -67,7 +71,7 @@ class WebDataset:
             elif suffix == "txt":
                 record.setdefault("text", _text(shard, part))
         columns = self.columns.found(record.keys(), f"{shard.name}:{key}")
-        values = columns.row(record, 0) | {"id": str(record.get(columns.id, key)) if columns.id else key}
+        values = columns.row(record, 0) | {"id": str(record.get(columns.id, name)) if columns.id else name}
         return make_row(values, tuple(sounds), f"{shard.name}:{key}")
 
 

@@ -251,3 +251,9 @@ def test_an_own_file_and_an_empty_one_are_replaced(tmp_path):
     save_messages(path, TALK[:1], 1)
     save_messages(path, TALK, 1)
     assert same(load_messages(path)[0], TALK)
+
+
+def test_folders_that_are_not_there_are_made(tmp_path):
+    file = tmp_path / "new" / "talks" / "talk.json"
+    save_messages(file, [Message("user", ("Hello?",))], 0)
+    assert load_messages(file) == ((Message("user", ("Hello?",)),), 0)

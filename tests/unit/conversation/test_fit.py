@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audioflamingo.conversation import PromptSize
 from audioflamingo.conversation.fit import fitted, num_sounds
 from audioflamingo.errors import PromptError
 from audioflamingo.types import Audio, Message
@@ -108,3 +109,12 @@ def test_thousands_of_turns_are_measured_a_few_times():
     assert len(sent) == 101
     assert "question 1 to 3949 of this conversation" in note
     assert len(measured) <= 14
+
+
+def test_a_size_that_does_not_fit_says_what_will_be_left_out():
+    assert str(PromptSize(300, 100, 400)) == (
+        "300 of 400 prompt tokens used, 100 of them audio; 100 left (25 a second of sound)"
+    )
+    assert str(PromptSize(417, 100, 400)).endswith(
+        "17 too many, so the oldest questions are left out of the next prompt"
+    )

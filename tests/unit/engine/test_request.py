@@ -94,17 +94,6 @@ def test_parts_stream_in_the_order_of_time_and_equal_the_collected_answer():
     assert replies[0].notes == ("split",)
 
 
-def test_each_part_is_tidied_by_itself():
-    _, _, places = flatten(REQUESTS)
-    assert collect(REQUESTS, places, iter(DELTAS), str.upper)[0].text == "[a] EARLY\n[b] LATE"
-
-
-def test_a_part_of_which_nothing_is_left_goes_with_its_heading():
-    _, _, places = flatten(REQUESTS)
-    replies = collect(REQUESTS, places, iter(DELTAS), lambda text: text if text == "late" else "")
-    assert [reply.text for reply in replies] == ["[b] late", ""]
-
-
 @pytest.mark.parametrize(("time_s", "shown"), [(0, "0:00"), (599.6, "10:00"), (3723, "1:02:03")])
 def test_clock(time_s, shown):
     assert clock(time_s) == shown

@@ -121,6 +121,7 @@ def test_what_the_model_cannot_tell_is_an_error(call, changed, message):
         ("song", {"What is the genre": "The recording does not say."}, "genre", "does not tell the genre"),
         ("song", {"What is the mood": "Unclear."}, "mood", "does not tell the mood"),
         ("song", {"Which instruments": "Silence."}, "instruments", "names no instrument"),
+        ("song", {"Which instruments": "Three."}, "instruments", "names no instrument"),
         (
             "song",
             {"Describe the structure": "An intro, an intro..."},

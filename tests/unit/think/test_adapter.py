@@ -201,3 +201,32 @@ def test_both_spellings_of_the_folder_are_found(tmp_path):
     assert adapter_folder(tmp_path) == tmp_path / "stage35"
     (tmp_path / "think").mkdir()
     assert adapter_folder(tmp_path) == tmp_path / "think"
+
+
+@pytest.mark.parametrize(
+    "named", ["all-linear", r".*language_model.*\.(q_proj|down_proj)", ["q_proj", "model.language_model.down_proj"]]
+)
+def test_a_kind_that_the_configuration_names_is_missed(write_adapter, edit_config, base, named):
+    def change(tensors):
+        for key in [key for key in tensors if "down_proj" in key]:
+            del tensors[key]
+
+    folder = edited(write_adapter(), change)
+    edit_config(folder, target_modules=named)
+    text = complaints(folder, base)
+    assert "2 complaints" in text
+    assert "decoder.layers.1.mlp.down_proj has no pair, though it is to have one" in text
+
+
+def test_a_pattern_from_a_file_is_not_run(write_adapter, edit_config, base):
+    folder = write_adapter()
+    edit_config(folder, target_modules=r"(([a-z.]+)+)+\.\d\.nothing")
+    assert read_adapter(folder, base).low_rank
+
+
+def test_tables_that_the_configuration_names_are_missed(write_adapter, edit_config, base):
+    folder = write_adapter()
+    edit_config(folder, modules_to_save=["embed_tokens", "lm_head"])
+    assert len(read_adapter(folder, base).replaced) == 2
+    (folder / "non_lora_trainables.bin").unlink()
+    assert "(2 complaints): modules_to_save names embed_tokens, of which no tensor is there" in complaints(folder, base)

@@ -14,6 +14,7 @@ SAMPLES = [
     ("The voice is calm. So, the correct answer is B. It is a man.", "The voice is calm.", "B. It is a man."),
     ("I hear rain at 3.5 seconds.\n**Final answer:** rain", "I hear rain at 3.5 seconds.", "rain"),
     ("Final answer is dog", "", "dog"),
+    ("It barks. It barks again. The final answer: two.", "It barks. It barks again.", "two."),
     ("What the answer is, nobody says. It is a dog.", "What the answer is, nobody says.", "It is a dog."),
     ("Just one sentence", "", "Just one sentence"),
     ("First this. Then that.\n", "First this.", "Then that."),

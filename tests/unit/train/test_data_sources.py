@@ -110,6 +110,19 @@ def test_shards_are_rows_as_files_would_be(tmp_path, base):
     assert corpus.samples[4].size.num_audio_tokens == 10
 
 
+def test_shards_may_number_their_records_anew_but_ids_do_not_repeat(tmp_path, base):
+    for number in range(2):
+        write_shard(tmp_path / f"s-{number}.tar", 3)
+    corpus = corpus_of(str(tmp_path / "s-{0..1}.tar"), base)
+    assert [sample.row.id for sample in corpus.samples] == ["0000", "0001", "0002"] + [
+        f"s-1.tar:{key}" for key in ("0000", "0001", "0002")
+    ]
+    row = {"id": "same", "conversations": turns("Who?", "Nobody.")}
+    write_shard(tmp_path / "s-1.tar", 0, more=[(f"{k}.json", json.dumps(row).encode()) for k in "ab"])
+    with pytest.raises(TrainingDataError, match=r"s-1.tar:b: its id was used before"):
+        corpus_of(str(tmp_path / "s-{0..1}.tar"), base)
+
+
 def test_answers_alone_get_one_question_and_several_sounds_are_one_row(tmp_path, base):
     wav = write_wav(tmp_path / "a.wav", 0.4).read_bytes()
     with tarfile.open(tmp_path / "t.tar", "w") as archive:

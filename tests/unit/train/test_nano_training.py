@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from audioflamingo.api import load_model
 from audioflamingo.model.weights import resolve
-from audioflamingo.train.nano import TINY, Job, Piece
+from audioflamingo.train.nano import TINY
 from audioflamingo.train.nano_bench import bench, chosen_speed, random_plan
 from audioflamingo.train.nano_check import Checks
 from audioflamingo.train.nano_items import PlainTokenizer
 from audioflamingo.train.nano_labels import FRAME_NAMES
+from audioflamingo.train.nano_piece import Job, Piece
 from audioflamingo.train.nano_recipe import all_tasks, from_nothing, shrunk, think
 from audioflamingo.train.nano_state import MAX_FILE_BYTES, assemble, load_pieces, save_pieces, start
 from audioflamingo.train.nano_trainer import NanoTrainer, Start, decay_share

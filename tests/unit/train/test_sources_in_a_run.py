@@ -6,7 +6,8 @@ from test_data_sources import write_shard
 from test_trainer import CPU, StopHereError, job, stop_at
 from tiny_training import write_rows, write_wav
 
-from audioflamingo.train.data import live_world, parse_mixture
+from audioflamingo.train.data import TrainingDataError, live_world, parse_mixture
+from audioflamingo.train.report import Log
 from audioflamingo.train.run import INDEX, train
 
 
@@ -62,3 +63,47 @@ def test_a_base_in_few_bits_learns_through_the_command(base, tmp_path, capsys):
     capsys.readouterr()
     assert main([*words[:5], "int4", *words[6:], "--out", str(tmp_path / "four")]) == 2
     assert "has 32; use int8" in capsys.readouterr().err
+
+
+def test_rows_that_are_left_out_are_told_and_no_longer_once_mended(base, tmp_path):
+    rows = write_rows(tmp_path / "rows", 120)
+    good = rows.read_text()
+    lines = good.splitlines()
+    lines[5] = json.dumps(json.loads(lines[5]) | {"sound": "nowhere.wav"})
+    chosen = job(base, rows, tmp_path / "out", "lora")
+    listed, told = tmp_path / "out" / "bad_rows.jsonl", []
+
+    rows.write_text("\n".join([*lines, lines[5].replace("r5", "r500"), "{}"]))
+    with pytest.raises(TrainingDataError, match="3 of 122 rows cannot be used"):
+        train(chosen, CPU, tell=told.append)
+    assert told == []
+
+    rows.write_text("\n".join(lines))
+    with pytest.raises(StopHereError):
+        train(chosen, CPU, stop_at(1), told.append)
+    assert told[0] == f"rows left out: 1 of 120, listed in {listed}"
+    assert [json.loads(line)["id"] for line in listed.read_text().splitlines()] == ["r5"]
+
+    rows.write_text(good)
+    told.clear()
+    with pytest.raises(StopHereError):
+        train(chosen, CPU, stop_at(1), told.append)
+    assert not listed.exists()
+    assert not [line for line in told if "left out" in line]
+
+
+def test_losses_of_a_short_run_are_those_of_its_two_ends(tmp_path):
+    log = Log(tmp_path, 0, writes=False)
+    for losses, first, last in (([4.0], 4.0, 4.0), ([4.0, 2.0, 1.0], 4.0, 1.0), ([*range(20)], 2.0, 17.0)):
+        log.lines = [{"loss": float(loss)} for loss in losses]
+        assert (log.first_loss, log.last_loss) == (first, last)
+
+
+def test_a_log_that_a_power_cut_left_in_pieces_is_gone_on_with(tmp_path):
+    (tmp_path / "log.jsonl").write_bytes(
+        b'{"step": 1, "loss": 4.0}\n\0\0\0\n{"step": 2, "loss": 3.0}\n{"step": 3, "loss": 2.0}\n\xff{"step"'
+    )
+    log = Log(tmp_path, 2)
+    log.close()
+    assert [line["step"] for line in log.lines] == [1, 2]
+    assert (tmp_path / "log.jsonl").read_text() == '{"step": 1, "loss": 4.0}\n{"step": 2, "loss": 3.0}\n'

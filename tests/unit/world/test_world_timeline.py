@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world import cast, said, sounds
+from audioflamingo.world.music.midi import HELD_OUT_FONTS
 from audioflamingo.world.scenes import Dice
 from audioflamingo.world.skills.base import SINGLE_KINDS
 from audioflamingo.world.text import normalise
@@ -186,3 +188,7 @@ def test_splits_choose_the_sources():
         World("validation")
     with pytest.raises(OptionError, match="600"):
         World(longest_s=3_600.0)
+    kept = (Path("fonts") / HELD_OUT_FONTS[0],)
+    with pytest.raises(OptionError, match="is kept for testing"):
+        World("train", soundfonts=kept)
+    assert World("test_unknown", soundfonts=kept).soundfonts == kept
