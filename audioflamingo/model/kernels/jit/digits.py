@@ -59,6 +59,32 @@ _EIGHT_DIGITS = gl.constexpr(
 )
 
 
+if hasattr(gl, "barrier"):  # from Triton 3.7 on
+
+    @gluon.jit
+    def _barrier():
+        gl.barrier()
+
+else:
+
+    @gluon.jit
+    def _barrier():
+        gl.thread_barrier()
+
+
+if hasattr(gl.shared_memory_descriptor, "reinterpret"):  # from Triton 3.9 on
+
+    @gluon.jit
+    def _seen_as(held, dtype: gl.constexpr, shape: gl.constexpr, layout: gl.constexpr):
+        return held.reinterpret(dtype, shape, layout)
+
+else:
+
+    @gluon.jit
+    def _seen_as(held, dtype: gl.constexpr, shape: gl.constexpr, layout: gl.constexpr):
+        return held._reinterpret(dtype, shape, layout)
+
+
 @gluon.jit
 def _wait_for_inputs(EARLY: gl.constexpr):
     """What the kernel ahead wrote may be read behind this; the next kernel may ask for its weights from here on."""
@@ -70,8 +96,10 @@ def _wait_for_inputs(EARLY: gl.constexpr):
 @gluon.jit
 def _widened(fours):
     """Four bf16 in 64 bits as four tensors in fp32."""
-    dtypes: gl.constexpr = (gl.float32, gl.float32, gl.float32, gl.float32)
-    return gl.inline_asm_elementwise(_WIDENED, "=&r,=&r,=&r,=&r,l", [fours], dtype=dtypes, is_pure=True, pack=1)
+    return gl.inline_asm_elementwise(
+        _WIDENED, "=&r,=&r,=&r,=&r,l", [fours],
+        dtype=(gl.float32, gl.float32, gl.float32, gl.float32), is_pure=True, pack=1,
+    )  # fmt: skip
 
 
 @gluon.jit
@@ -87,13 +115,15 @@ def _digit_words(x0, x1, x2, x3, rate, FOUR_BIT: gl.constexpr):
     n1 = (x1 * rate + OFFSET).to(gl.int32, bitcast=True)
     n2 = (x2 * rate + OFFSET).to(gl.int32, bitcast=True)
     n3 = (x3 * rate + OFFSET).to(gl.int32, bitcast=True)
-    dtypes: gl.constexpr = (gl.int32, gl.int32)
     if FOUR_BIT:
-        places: gl.constexpr = "=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r"
-        words = gl.inline_asm_elementwise(_EIGHT_DIGITS, places, [n0, n1, n2, n3], dtype=dtypes, is_pure=True, pack=2)
+        words = gl.inline_asm_elementwise(
+            _EIGHT_DIGITS, "=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r", [n0, n1, n2, n3],
+            dtype=(gl.int32, gl.int32), is_pure=True, pack=2,
+        )  # fmt: skip
     else:
-        places: gl.constexpr = "=&r,=&r,r,r,r,r"
-        words = gl.inline_asm_elementwise(_FOUR_DIGITS, places, [n0, n1, n2, n3], dtype=dtypes, is_pure=True, pack=1)
+        words = gl.inline_asm_elementwise(
+            _FOUR_DIGITS, "=&r,=&r,r,r,r,r", [n0, n1, n2, n3], dtype=(gl.int32, gl.int32), is_pure=True, pack=1
+        )
     return words
 
 
@@ -146,8 +176,7 @@ def _operand(high, low, step, is_low, columns, x_layout: gl.constexpr):
 def _product(w, x, odd_x, offset, FOUR_BIT: gl.constexpr):
     """(S, N, 4), all columns alike: sums over a group, in steps of its inputs (16ths of them for four bits)."""
     if FOUR_BIT:
-        dtypes: gl.constexpr = (gl.int8, gl.int8)
-        even, odd = gl.inline_asm_elementwise(_HALVES, "=&r,=&r,r", [w], dtype=dtypes, is_pure=True, pack=4)
+        even, odd = gl.inline_asm_elementwise(_HALVES, "=&r,=&r,r", [w], dtype=(gl.int8, gl.int8), is_pure=True, pack=4)
         sums = mma_v2(odd, odd_x, mma_v2(even, x, offset))
     else:
         sums = mma_v2(w, x, offset)
@@ -265,19 +294,19 @@ def digits_kernel(
     if HAS_NORM:
         squares_held = gl.allocate_shared_memory(gl.float32, [TILE], line)
         squares_held.store(squares)
-    gl.thread_barrier()
+    _barrier()
     norm_rate = 1.0
     if HAS_NORM:  # every warp adds them all up: no further barrier
         squares = squares_held.load(gl.BlockedLayout([1], [32], [SLICES], [0]))
         norm_rate = gl.rsqrt(gl.sum(squares, axis=0) / NUM_INPUTS + eps)
 
     STEPS_HELD: gl.constexpr = NUM_TILES * TILE // SLICES
-    high = high._reinterpret(gl.int8, [STEPS_HELD, SLICES, WIDTH], plane)
-    low = low._reinterpret(gl.int8, [STEPS_HELD, SLICES, WIDTH], plane)
+    high = _seen_as(high, gl.int8, (STEPS_HELD, SLICES, WIDTH), plane)
+    low = _seen_as(low, gl.int8, (STEPS_HELD, SLICES, WIDTH), plane)
     if FOUR_BIT:
-        odd_high = odd_high._reinterpret(gl.int8, [STEPS_HELD, SLICES, WIDTH], plane)
-        odd_low = odd_low._reinterpret(gl.int8, [STEPS_HELD, SLICES, WIDTH], plane)
-    sizes = sizes._reinterpret(gl.float32, [STEPS_HELD, SLICES], line)
+        odd_high = _seen_as(odd_high, gl.int8, (STEPS_HELD, SLICES, WIDTH), plane)
+        odd_low = _seen_as(odd_low, gl.int8, (STEPS_HELD, SLICES, WIDTH), plane)
+    sizes = _seen_as(sizes, gl.float32, (STEPS_HELD, SLICES), line)
     x_layout: gl.constexpr = gl.SliceLayout(2, operand_layout)
     offset = gl.full([SLICES, BLOCK_N, 8], OFFSET_BITS, gl.int32, mma)
     columns = gl.zeros([SLICES, WIDTH, 8], gl.int8, operand_layout)

@@ -63,8 +63,10 @@ def places_of(fours, KIND: tl.constexpr, dtype: tl.constexpr, IS_NATIVE: tl.cons
     if IS_NATIVE:
         code: tl.constexpr = _FOUR_BITS if KIND == "int4" else _EIGHT_BITS if KIND == "int8" else _FLOATS
         sources: tl.constexpr = "=&r,=&r,=&r,=&r,r" if KIND == "int4" else "=&r,=&r,=&r,=&r,r,r"
-        dtypes: tl.constexpr = (tl.bfloat16, tl.bfloat16, tl.bfloat16, tl.bfloat16)
-        places = tl.inline_asm_elementwise(code, sources, [fours], dtype=dtypes, is_pure=True, pack=2)
+        places = tl.inline_asm_elementwise(
+            code, sources, [fours],
+            dtype=(tl.bfloat16, tl.bfloat16, tl.bfloat16, tl.bfloat16), is_pure=True, pack=2,
+        )  # fmt: skip
     else:
         p0, p1 = _place(fours, 0, KIND, dtype), _place(fours, 1, KIND, dtype)
         p2, p3 = _place(fours, 2, KIND, dtype), _place(fours, 3, KIND, dtype)
