@@ -14,7 +14,7 @@ demo: .venv/run.stamp
 	@echo 'The truth, and where this small model is wrong: examples/README.md. The command is .venv/bin/flamingo.'
 
 test: .venv/dev.stamp check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -130,8 +130,7 @@ class AudioFlamingo(FactsModel):
         any_base: bool = False,
     ) -> None:
         self.name = name
-        self.lengths = Lengths()
-        """How it wants a sound cut for its transcript."""
+        self.lengths = Lengths()  # how it wants a sound cut for its transcript
         self.model = model
         self.tokenizer = tokenizer
         self.template = template
@@ -166,8 +165,7 @@ class AudioFlamingo(FactsModel):
 
     def answer(self, conversation: Conversation, **options: Any) -> Reply:
         """The whole answer to a conversation's last message; see `stream`."""
-        reply: Reply = self._answer([conversation], options)[0]
-        return reply
+        return self._answer([conversation], options)[0]  # type: ignore[no-any-return]
 
     def extract(self, audio: Sources, question: str, schema: Any, **options: Any) -> Any:
         """Answer as an object: an instance of `schema` if it is a pydantic class, else what its JSON holds.
@@ -183,9 +181,8 @@ class AudioFlamingo(FactsModel):
         `transcript` of the answer has times. What is longer than the model's `lengths.at_once_s` is heard in pieces.
         """
         sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
-        chosen = self.defaults.updated(options)
         if sound.duration_s > self.lengths.at_once_s:
-            return spoken_in_pieces(self, sound, **options | {"max_windows": chosen.max_windows})
+            return spoken_in_pieces(self, sound, **{"max_windows": self.defaults.max_windows} | options)
         (reply,) = self._answer([(Message("user", (sound, TRANSCRIBE_PROMPT)),)], options)
         return spoken_at_once(reply, sound)
 

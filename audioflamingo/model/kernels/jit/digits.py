@@ -139,6 +139,41 @@ def _hold(held, odd_held, words, FOUR_BIT: gl.constexpr):
 
 
 @gluon.jit
+def _hold_digits(
+    x_ptr, norm_ptr, high, low, odd_high, odd_low, sizes, layout: gl.constexpr,
+    FOUR_BIT: gl.constexpr, HAS_NORM: gl.constexpr, NUM_GROUPS: gl.constexpr, TILE: gl.constexpr,
+):  # fmt: skip
+    """Put all inputs as digits, and their groups' steps, into shared memory, TILE groups at a time.
+
+    Returns (TILE,) sums of the inputs' squares.
+    """
+    NUM_TILES: gl.constexpr = (NUM_GROUPS + TILE - 1) // TILE
+    rows = gl.arange(0, TILE, gl.SliceLayout(1, layout))[:, None]
+    at = gl.arange(0, FOURS, gl.SliceLayout(0, layout))[None, :]
+    x_fours = x_ptr.to(gl.pointer_type(gl.int64))
+    norm_fours = norm_ptr.to(gl.pointer_type(gl.int64))
+    asked = ()
+    for tile in gl.static_range(NUM_TILES):
+        groups = tile * TILE + rows
+        asked += (gl.load(x_fours + groups * FOURS + at, mask=groups < NUM_GROUPS, other=0),)
+    squares = gl.zeros([TILE], gl.float32, gl.SliceLayout(1, layout))
+    for tile in gl.static_range(NUM_TILES):
+        x0, x1, x2, x3 = _widened(asked[tile])
+        if HAS_NORM:
+            groups = tile * TILE + rows
+            g0, g1, g2, g3 = _widened(gl.load(norm_fours + groups * FOURS + at, mask=groups < NUM_GROUPS, other=0))
+            squares += gl.sum(x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3, axis=1)
+            x0, x1, x2, x3 = x0 * g0, x1 * g1, x2 * g2, x3 * g3
+        largest = gl.max(gl.maximum(_magnitude(x0, x1), _magnitude(x2, x3)), axis=1).to(gl.float32, bitcast=True)
+        rate = gl.where(largest == 0.0, 0.0, LARGEST / largest)[:, None]
+        high_words, low_words = _digit_words(x0, x1, x2, x3, rate, FOUR_BIT)
+        _hold(high.index(tile), odd_high.index(tile), high_words, FOUR_BIT)
+        _hold(low.index(tile), odd_low.index(tile), low_words, FOUR_BIT)
+        sizes.index(tile).store(largest * (1.0 / (16.0 * LARGEST) if FOUR_BIT else 1.0 / LARGEST))
+    return squares
+
+
+@gluon.jit
 def _step(
     w_ptr, scale_ptr, rows, row_mask, w_slices, at, scale_rows, scale_mask, slices, group,
     NUM_GROUPS: gl.constexpr, WIDTH: gl.constexpr, IS_INSIDE: gl.constexpr, FOUR_BIT: gl.constexpr,
@@ -265,32 +300,12 @@ def digits_kernel(
         odd_low = gl.allocate_shared_memory(gl.int32, [NUM_TILES, TILE, WORDS], plane)
     sizes = gl.allocate_shared_memory(gl.float32, [NUM_TILES, TILE], line)
     fours: gl.constexpr = gl.BlockedLayout([1, 2], [2, 16], [SLICES, 1], [1, 0])
-    four_groups = gl.arange(0, TILE, gl.SliceLayout(1, fours))[:, None]
-    four_at = gl.arange(0, FOURS, gl.SliceLayout(0, fours))[None, :]
-    x_fours = x_ptr.to(gl.pointer_type(gl.int64))
-    norm_fours = norm_ptr.to(gl.pointer_type(gl.int64))
     _wait_for_inputs(EARLY)
     if HAS_RESIDUAL:
         residual = gl.load(residual_ptr + out_rows, mask=out_mask, other=0.0).to(gl.float32)
-    asked_x = ()
-    for tile in gl.static_range(NUM_TILES):
-        of_tile = tile * TILE + four_groups
-        asked_x += (gl.load(x_fours + of_tile * FOURS + four_at, mask=of_tile < NUM_GROUPS, other=0),)
-    squares = gl.zeros([TILE], gl.float32, gl.SliceLayout(1, fours))
-    for tile in gl.static_range(NUM_TILES):
-        x0, x1, x2, x3 = _widened(asked_x[tile])
-        if HAS_NORM:
-            of_tile = tile * TILE + four_groups
-            gain = gl.load(norm_fours + of_tile * FOURS + four_at, mask=of_tile < NUM_GROUPS, other=0)
-            g0, g1, g2, g3 = _widened(gain)
-            squares += gl.sum(x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3, axis=1)
-            x0, x1, x2, x3 = x0 * g0, x1 * g1, x2 * g2, x3 * g3
-        largest = gl.max(gl.maximum(_magnitude(x0, x1), _magnitude(x2, x3)), axis=1).to(gl.float32, bitcast=True)
-        rate = gl.where(largest == 0.0, 0.0, LARGEST / largest)[:, None]
-        high_words, low_words = _digit_words(x0, x1, x2, x3, rate, FOUR_BIT)
-        _hold(high.index(tile), odd_high.index(tile), high_words, FOUR_BIT)
-        _hold(low.index(tile), odd_low.index(tile), low_words, FOUR_BIT)
-        sizes.index(tile).store(largest * (1.0 / (16.0 * LARGEST) if FOUR_BIT else 1.0 / LARGEST))
+    squares = _hold_digits(
+        x_ptr, norm_ptr, high, low, odd_high, odd_low, sizes, fours, FOUR_BIT, HAS_NORM, NUM_GROUPS, TILE
+    )
     if HAS_NORM:
         squares_held = gl.allocate_shared_memory(gl.float32, [TILE], line)
         squares_held.store(squares)
