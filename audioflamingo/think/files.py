@@ -75,7 +75,8 @@ def _read(path: Path, max_bytes: int) -> dict[str, Tensor]:
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is not a readable safetensors file: {str(error)[:100]}; fetch it again") from error
+            why = f"{str(error)[:100]}; fetch it again"
+            raise CheckpointError(f"{path} is not a readable safetensors file: {why}") from error
     else:
         tensors = _read_pickled(path, max_bytes)
     if len(tensors) > MAX_TENSORS:

@@ -258,7 +258,8 @@ def _header(file: Path, prefix: str) -> Iterator[StoredTensor]:
             (num_bytes,) = struct.unpack("<Q", plain.read(LENGTH_BYTES))
             header = json.loads(plain.read(num_bytes))
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is not a readable safetensors file: {str(error)[:100]}; fetch it again") from error
+        why = f"{str(error)[:100]}; fetch it again"
+        raise CheckpointError(f"{file} is not a readable safetensors file: {why}") from error
     for key in keys:
         entry = header[key]
         offset = LENGTH_BYTES + num_bytes + entry["data_offsets"][0]
