@@ -21,6 +21,7 @@ from audioflamingo.cli import (
     caption,
     catch_interrupts_again,
     chat,
+    evaluate,
     extract,
     facts,
     info,
@@ -54,6 +55,7 @@ VERBS: dict[str, ModuleType] = {
     "timeline": timeline,
     "info": info,
     "train": train,
+    "eval": evaluate,
     "world": world,
     "bench": bench,
 }

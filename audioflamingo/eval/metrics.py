@@ -47,6 +47,12 @@ def word_error_rate(truths: Sequence[str], guesses: Sequence[str]) -> Measured:
     return _resampled(len(pairs), lambda chosen: float(errors[chosen].sum()) / max(float(words[chosen].sum()), 1.0))
 
 
+def share_of(parts: Sequence[float], wholes: Sequence[float]) -> Measured:
+    """The parts of all items over their wholes: wrong words over words, points over questions."""
+    part, whole = np.array(parts, float), np.array(wholes, float)
+    return _resampled(len(part), lambda chosen: float(part[chosen].sum()) / max(float(whole[chosen].sum()), 1.0))
+
+
 def accuracy(hits: Sequence[bool]) -> Measured:
     """Share of items that are right."""
     values = np.array(hits, float)

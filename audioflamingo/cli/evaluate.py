@@ -1,0 +1,55 @@
+"""`flamingo eval`: a model's answers to a data set, judged."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from audioflamingo.cli.answering import Answerer
+from audioflamingo.cli.arguments import add_generation, add_model, add_thinking, whole_number
+from audioflamingo.cli.output import report_notes, show_progress, write_text
+
+SUMMARY = "Answer the questions of a data set and judge the answers: word errors, choices, yes or no, numbers, words."
+EXAMPLES = """\
+flamingo eval --data test.json --out results
+flamingo eval --data "mmau.json+librispeech.jsonl" --model 8b --out results
+flamingo eval --data test.json --adapter my-adapter --think --metric choice --out with-thoughts
+"""
+METRICS = ("auto", "words", "choice", "yes_no", "number", "open")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words and options of the verb."""
+    parser.usage = "flamingo eval --data DATA --out DIR [OPTION...]"
+    parser.add_argument("--data", required=True, metavar="DATA", help="as for flamingo train: files, shards, mixtures")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where everything is kept and gone on")
+    parser.add_argument("--metric", choices=METRICS, default="auto", help="of all answers; auto looks at each question")
+    parser.add_argument("--max-rows", type=whole_number(1), metavar="N", help="the first so many of each file")
+    add_model(parser)
+    add_generation(parser)
+    add_thinking(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; returns the exit code."""
+    from audioflamingo.eval.report import REPORT, write_report
+    from audioflamingo.eval.run import PREDICTIONS, evaluate
+    from audioflamingo.train.data.mixtures import parse_mixture
+
+    components = parse_mixture(arguments.data)
+    answerer = Answerer(arguments, as_json=False)
+    options, model = answerer.options, answerer.model
+    metric = None if arguments.metric == "auto" else arguments.metric
+    found = evaluate(
+        model, components, arguments.out, metric=metric, max_rows=arguments.max_rows,
+        told=lambda done, of: show_progress(f"{done:,} of {of:,} answers"), **options,
+    )  # fmt: skip
+    show_progress("")
+    if found.num_kept:
+        report_notes([f"{found.num_kept:,} answers were there before"])
+    if found.bad:
+        report_notes([f"{len(found.bad)} rows were left out; {arguments.out / 'bad_rows.jsonl'} lists them"])
+    about = {"model": model.name, "data": arguments.data, "metric": arguments.metric, "options": str(options)}
+    write_text(write_report(found, arguments.out, about) + "\n")
+    write_text(f"\nevery answer: {arguments.out / PREDICTIONS}; mistakes: {arguments.out / REPORT}\n")
+    return 0

@@ -1,0 +1,122 @@
+"""`flamingo eval` and `eval.run.evaluate` on the sounds of examples/, with the embedded model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from audioflamingo import load_model
+from audioflamingo.errors import FlamingoError
+from audioflamingo.eval.report import figures, write_report
+from audioflamingo.eval.run import BAD_ROWS, PREDICTIONS, evaluate
+from audioflamingo.train.data.mixtures import parse_mixture
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DOG, MAN = EXAMPLES / "dog_then_bell.wav", EXAMPLES / "man_speaking.flac"
+CHOICE = "What do you hear first? Choose the correct option from the following options:\n(A) a bell\n(B) a dog barking"
+
+
+def row(key, sound, *turns):
+    told = [{"from": "human" if place % 2 == 0 else "gpt", "value": turn} for place, turn in enumerate(turns)]
+    return {"id": key, "sound": str(sound), "duration": 3.0, "conversations": told}
+
+
+ROWS = [
+    row("choice", DOG, f"<sound>\n{CHOICE}", "(B) a dog barking"),
+    row("words", MAN, "<sound>\nTranscribe the speech.", "the train to london leaves at seven"),
+    row("turns", DOG, "<sound>\nDoes somebody speak?", "No.", "How many times do you hear a bell?", "One."),
+    row("open", DOG, "<sound>\nWhat do you hear?", "A dog barking, then a bell."),
+]
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load_model("nano", device="cpu")
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps(ROWS))
+    return path
+
+
+def run(nano, data, out, **options):
+    return evaluate(nano, parse_mixture(str(data)), out, **options)
+
+
+def test_every_answer_is_asked_for_judged_and_kept(nano, data, tmp_path):
+    out = tmp_path / "out"
+    found = run(nano, data, out)
+    assert [(one.id, one.turn, one.verdict.metric) for one in found.answers] == [
+        ("choice", 1, "choice"), ("words", 1, "words"), ("turns", 1, "yes_no"), ("turns", 3, "number"),
+        ("open", 1, "open"),
+    ]  # fmt: skip
+    alone = nano.ask(DOG, CHOICE).text
+    assert (found.answers[0].answer, found.answers[0].verdict.is_right) == (alone, "dog" in alone)
+    later = nano.answer(
+        [
+            {"role": "user", "content": [DOG, "Does somebody speak?"]},
+            {"role": "assistant", "content": "No."},  # the true one, whatever the model said
+            {"role": "user", "content": "How many times do you hear a bell?"},
+        ]
+    )
+    assert found.answers[3].answer == later.text
+    kept = [json.loads(line) for line in (out / PREDICTIONS).read_text().splitlines()]
+    assert [one["answer"] for one in kept] == [one.answer for one in found.answers]
+    rows = figures(found)
+    assert [(one.metric, one.measured.num_items) for one in rows] == [
+        ("words", 1), ("choice", 1), ("yes_no", 1), ("number", 1), ("open", 1),
+    ]  # fmt: skip
+    written = write_report(found, out, {"model": "nano"})
+    assert "| test.json | word error rate |" in written
+    assert json.loads((out / "report.json").read_text())["figures"][0]["measured"]["num_items"] == 1
+
+
+def test_it_goes_on_where_it_ended_and_refuses_another_run(nano, data, tmp_path):
+    out, whole = tmp_path / "out", run(nano, data, tmp_path / "whole")
+    run(nano, data, out)
+    lines = (out / PREDICTIONS).read_text().splitlines(keepends=True)
+    (out / PREDICTIONS).write_text("".join(lines[:2]) + lines[2][:20])  # killed while it wrote
+    again = run(nano, data, out)
+    assert again.num_kept == 2
+    assert again.answers == whole.answers
+    with pytest.raises(FlamingoError, match=r"holds another run \(other options\); choose another --out"):
+        run(nano, data, out, max_new_tokens=3)
+    with pytest.raises(FlamingoError, match=r"other data"):
+        run(nano, data, out, max_rows=2)
+    (out / PREDICTIONS).write_text("{}\n")
+    with pytest.raises(FlamingoError, match="line 1, is damaged"):
+        run(nano, data, out)
+
+
+def test_what_cannot_be_used_is_listed_and_too_much_of_it_stops(nano, data, tmp_path):
+    data.write_text(json.dumps([*ROWS, row("gone", tmp_path / "nowhere.wav", "<sound>\nWhat?", "Rain.")]))
+    with pytest.raises(FlamingoError, match=r"1 of 5 rows cannot be used, more than 1%: .*nowhere\.wav"):
+        run(nano, data, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / BAD_ROWS).read_text())["id"] == "gone"
+    data.write_text(json.dumps(ROWS))
+    with pytest.raises(FlamingoError, match="the true answer .* is no number of the question; choose another --metric"):
+        run(nano, data, tmp_path / "other", metric="number")
+
+
+def test_what_the_model_refuses_counts_as_wrong_and_is_told(nano, data, tmp_path):
+    found = run(nano, data, tmp_path / "out", max_rows=1, max_prompt_tokens=20)
+    (one,) = found.answers
+    assert "20" in one.error
+    assert not one.verdict.is_right
+    assert figures(found)[0].num_failed == 1
+
+
+def test_the_verb(data, tmp_path):
+    command = [sys.executable, "-m", "audioflamingo", "eval", "--data", str(data), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| test.json | accuracy, multiple choice |" in done.stdout
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "5 answers were there before" in again.stderr
+    assert again.stdout == done.stdout
+    wrong = subprocess.run([*command, "--data", "nowhere.json"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
