@@ -38,6 +38,7 @@ from audioflamingo.model.quantize import Scheme, scheme_in_use
 from audioflamingo.model.skeleton import NoInitialisation
 from audioflamingo.model.weights import Progress, load_config, load_flamingo, resolve
 from audioflamingo.prompt import TRANSCRIBE_PROMPT, ChatTemplate, as_messages, load_template
+from audioflamingo.scoring import ScoringModel
 from audioflamingo.structured import Structured, parse_answer
 from audioflamingo.think import adapter_folder, with_think_suffix
 from audioflamingo.think.adapter import read_adapter
@@ -114,7 +115,7 @@ def load_model(  # noqa: PLR0913 - all but the name are keywords
     return loaded
 
 
-class AudioFlamingo(FactsModel):
+class AudioFlamingo(FactsModel, ScoringModel):
     """A loaded model. Every answer takes the options of `Options` as keywords; an unknown one is an error."""
 
     def __init__(

@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="as for flamingo train: files, shards, mixtures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where everything is kept and gone on")
     parser.add_argument("--metric", choices=METRICS, default="auto", help="of all answers; auto looks at each question")
+    parser.add_argument(
+        "--choices-by", choices=("answer", "likelihood"), default="answer",
+        help="answer a multiple-choice question by what the model says, or by the option that it finds likeliest",
+    )  # fmt: skip
     parser.add_argument("--max-rows", type=whole_number(1), metavar="N", help="the first so many of each file")
     add_model(parser)
     add_generation(parser)
@@ -42,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     metric = None if arguments.metric == "auto" else arguments.metric
     found = evaluate(
         model, components, arguments.out, metric=metric, max_rows=arguments.max_rows,
+        by_likelihood=arguments.choices_by == "likelihood",
         told=lambda done, of: show_progress(f"{done:,} of {of:,} answers"), **options,
     )  # fmt: skip
     show_progress("")
@@ -49,7 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
         report_notes([f"{found.num_kept:,} answers were there before"])
     if found.bad:
         report_notes([f"{len(found.bad)} rows were left out; {arguments.out / 'bad_rows.jsonl'} lists them"])
-    about = {"model": model.name, "data": arguments.data, "metric": arguments.metric, "options": str(options)}
+    about = {
+        "model": model.name,
+        "data": arguments.data,
+        "metric": arguments.metric,
+        "choices by": arguments.choices_by,
+        "options": str(options),
+    }
     write_text(write_report(found, arguments.out, about) + "\n")
     write_text(f"\nevery answer: {arguments.out / PREDICTIONS}; mistakes: {arguments.out / REPORT}\n")
     return 0

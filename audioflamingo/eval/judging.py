@@ -58,6 +58,18 @@ def options_of(question: str) -> tuple[str, ...]:
     return ()
 
 
+def spelt_as(truth: str, options: Sequence[str]) -> list[str]:
+    """All options in the form of the true answer: with their letters and brackets or without, and its full stop."""
+    begins = re.match(r"\s*(\(?)[A-Z]([).:]+)\s*(\S?)", truth)
+    ends = "." if truth.rstrip().endswith(".") else ""
+    if begins is None:
+        return [f"{option}{ends}" for option in options]
+    letters = [f"{begins[1]}{chr(ord('A') + place)}{begins[2]}" for place in range(len(options))]
+    if not begins[3]:
+        return letters
+    return [f"{letter} {option}{ends}" for letter, option in zip(letters, options, strict=True)]
+
+
 def metric_of(question: str, truth: str) -> Metric:
     """By what an answer to this question is judged, where nobody says."""
     options = options_of(question)

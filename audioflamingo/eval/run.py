@@ -16,7 +16,7 @@ from typing import Any
 
 from audioflamingo.api import AudioFlamingo
 from audioflamingo.errors import FlamingoError, OptionError
-from audioflamingo.eval.judging import Metric, Verdict, judged, metric_of
+from audioflamingo.eval.judging import Metric, Verdict, judged, metric_of, options_of, spelt_as
 from audioflamingo.model.fingerprint import fingerprint
 from audioflamingo.train.data.corpus import check_bad_share, write_bad_rows
 from audioflamingo.train.data.examples import as_conversation
@@ -25,7 +25,7 @@ from audioflamingo.train.data.nvidia_json import read_rows
 from audioflamingo.train.data.rows import BadRow, Row, TrainingDataError
 from audioflamingo.train.data.sounds import duration_s, load_sound
 from audioflamingo.train.data.sources import Reading
-from audioflamingo.types import Message
+from audioflamingo.types import Message, Reply, Usage
 from audioflamingo.world.claim import claimed
 
 ANSWERS_AT_ONCE = 32
@@ -100,6 +100,7 @@ def evaluate(
     out: Path,
     *,
     metric: Metric | None = None,
+    by_likelihood: bool = False,
     max_rows: int | None = None,
     told: Told | None = None,
     **options: Any,
@@ -111,6 +112,7 @@ def evaluate(
         components: of the data; shares count, repeats do not.
         out: folder for predictions.jsonl and the like; what an earlier call of the same run left there is kept.
         metric: by which all answers are judged; None looks at each question and its true answer.
+        by_likelihood: whether of a multiple-choice question the likeliest option is taken, instead of an answer.
         max_rows: of each component, the first so many; None for all.
         told: called with answers that are done and all.
         options: of every answer, see `Options`.
@@ -127,11 +129,12 @@ def evaluate(
         metrics = {item.key: metric or metric_of(item.question, item.truth) for item in items}
         for item in items:
             _check(item, metrics[item.key])
-        done = _kept(out, _run_values(model, items, metric, options))
+        values = _run_values(model, items, metric, options)
+        done = _kept(out, values | {"choices": "likelihood" if by_likelihood else "answer"})
         found = Evaluation([done[item.key] for item in items if item.key in done], bad, len(done))
         with (out / PREDICTIONS).open("a", encoding="utf-8") as file:
             for some in _batches([item for item in items if item.key not in done]):
-                for one in _answered(model, some, metrics, options):
+                for one in _answered(model, some, metrics, options, by_likelihood=by_likelihood):
                     found.answers.append(one)
                     file.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
                 file.flush()
@@ -238,7 +241,12 @@ def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 
 def _answered(
-    model: AudioFlamingo, items: Sequence[Item], metrics: dict[str, Metric], options: dict[str, Any]
+    model: AudioFlamingo,
+    items: Sequence[Item],
+    metrics: dict[str, Metric],
+    options: dict[str, Any],
+    *,
+    by_likelihood: bool,
 ) -> list[Judged]:
     asked: dict[int, tuple[Message, ...]] = {}
     failed: dict[int, FlamingoError] = {}
@@ -247,8 +255,12 @@ def _answered(
             asked[place] = as_conversation(item.row, [load_sound(sound) for sound in item.row.sounds])[: item.turn]
         except FlamingoError as error:
             failed[place] = error
+    chosen = [place for place in asked if by_likelihood and metrics[items[place].key] == "choice"]
+    given: dict[int, Reply | FlamingoError] = {
+        place: _likeliest(model, items[place], asked.pop(place), options) for place in chosen
+    }
     replies = model.generate(list(asked.values()), errors="return", **options) if asked else []
-    given = dict(zip(asked, replies, strict=True))
+    given |= dict(zip(asked, replies, strict=True))
     found = []
     for place, item in enumerate(items):
         reply = failed.get(place) or given[place]
@@ -262,3 +274,15 @@ def _answered(
             )
         )  # fmt: skip
     return found
+
+
+def _likeliest(
+    model: AudioFlamingo, item: Item, messages: tuple[Message, ...], options: dict[str, Any]
+) -> Reply | FlamingoError:
+    """The option that the model finds likeliest, spelt as the true answer is, as if it had been the answer."""
+    try:
+        scores = model.score(messages, spelt_as(item.truth, options_of(item.question)), **options)
+    except FlamingoError as error:
+        return error
+    best = max(scores, key=lambda score: score.log_likelihood)
+    return Reply(best.text, best.token_ids, "stop", Usage(0, 0, len(best.token_ids), 0.0))

@@ -20,6 +20,13 @@ from audioflamingo.world.check_clips import (
     NTH,
     example_label,
 )
+from audioflamingo.world.check_events import (
+    EVENT_COUNTS,
+    EVENT_KIND_RULES,
+    EVENT_RULES,
+    EVENT_YES_NO,
+    is_unclear,
+)
 from audioflamingo.world.check_music import MUSIC_RULES, music_words
 from audioflamingo.world.check_thoughts import wrong_thoughts
 from audioflamingo.world.skills.sounds import PLACES
@@ -263,13 +270,15 @@ RULES: dict[str, Callable[[Sequence[Truth], Truth], Any]] = {
     "response": _response,
     "word_times": _word_times,
     "dialogue": _dialogue,
+    **EVENT_RULES,
 }
 
 
 _KIND_RULES = {
     "nth", "after", "before", "earlier", "longest", "loudest", "background", "after_topic", "at", "common", "only_in",
+    *EVENT_KIND_RULES,
 }  # fmt: skip
-_COUNT_RULES = {"count", "num_kinds", "num_voices", "num_sentences", *CLIP_COUNTS}
+_COUNT_RULES = {"count", "num_kinds", "num_voices", "num_sentences", *CLIP_COUNTS, *EVENT_COUNTS}
 
 
 def _label(kind: str) -> str:
@@ -297,11 +306,13 @@ def _clauses(truth: Truth) -> list[str]:
 
 def _told(rule: str, value: Any) -> str:
     """What the answer has to say, at least."""
+    if is_unclear(value):
+        return str(value)
     if rule in MUSIC_RULES:
         return music_words(rule, value)
     if rule in _COUNT_RULES:
         return WORDS[value]
-    if rule in ("present", "same_topic", "same_voice", *CLIP_YES_NO):
+    if rule in ("present", "same_topic", "same_voice", *CLIP_YES_NO, *EVENT_YES_NO):
         return "yes" if value else "no"
     if rule in CLIP_CHOICES:
         return f"the {NTH[value]} clip" if isinstance(value, int) else str(value)

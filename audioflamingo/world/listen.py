@@ -133,6 +133,8 @@ def _details(event: Heard) -> str:
         piece = event.piece
         names = ", ".join(part["instrument"] for part in piece["parts"])
         return f"{piece['style']}, {piece['key']}, {piece['tempo_bpm']} bpm, {piece['beats_per_bar']} beats, {names}"
+    if event.distance_m is not None:
+        return f"{event.level_db:.0f} dB, from {event.distance_m:.1f} m"
     return "background" if event.layer == "back" else f"{event.level_db:.0f} dB"
 
 

@@ -20,6 +20,7 @@ from audioflamingo.errors import OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world import disguise, rooms, sounds
 from audioflamingo.world.cast import Voice
+from audioflamingo.world.distance import Hall, heard_from, loudness
 from audioflamingo.world.height import heights
 from audioflamingo.world.music import midi, synth
 from audioflamingo.world.music.score import Score
@@ -38,6 +39,7 @@ Layer = Literal["front", "back"]
 
 SHORTEST_S, LONGEST_S = 1.0, 600.0
 SPEECH_LEVEL, SOUND_PEAK, MUSIC_LEVEL = 0.1, 0.5, 0.12
+EVEN_LOUDNESS = 0.12  # of sounds that are to be equally loud, by `distance.loudness`; speech has about as much
 BED_LOOP_S, BED_FADE_S = 12.0, 0.5
 GAP_S = (0.35, 1.0)
 FULL_SCALE = 0.98
@@ -125,6 +127,7 @@ class Heard:
         words: what is said when, on the scene's clock; None where the engine does not tell.
         says: topic and facts of what is said, or None.
         piece: facts and notes of the music, or None.
+        distance_m: of the source, where it has one of its own; its level is then that of what comes straight from it.
         heights: of the voice in every 40 ms from the start (`world.height`); known where the world has variety.
     """
 
@@ -138,6 +141,7 @@ class Heard:
     words: tuple[Word, ...] | None = None
     says: Mapping[str, Any] | None = None
     piece: Mapping[str, Any] | None = None
+    distance_m: float | None = None
     heights: tuple[int, ...] = field(default=(), repr=False)
 
     @property
@@ -193,12 +197,36 @@ class Stage:
         self, kind: str, *, start_s: float | None = None, level_db: float = 0.0, duration_s: float | None = None
     ) -> Heard:
         """One unit of a kind of sound."""
-        if duration_s is None and sounds.KINDS[kind].steady:
-            duration_s = self.dice.plain.uniform(1.5, 4.0)
-        one = 1 if sounds.KINDS[kind].countable else None
-        samples = self._rendered(kind, duration_s, one)
+        samples = self._one(kind, duration_s)
         gain = SOUND_PEAK / sounds.PEAK * _amplitude(level_db)
         return self._put(samples * np.float32(gain), kind, start_s, level_db=level_db)
+
+    def even(
+        self, kind: str, *, start_s: float | None = None, level_db: float = 0.0, duration_s: float | None = None,
+        hall: Hall | None = None, distance_m: float = 1.0,
+    ) -> Heard:  # fmt: skip
+        """One unit of a kind of sound, to the ear as loud as one of any other kind; in a hall, at a distance.
+
+        Args:
+            kind: of the sound.
+            start_s: None puts it where the last one ends.
+            level_db: of the source, against other sources.
+            duration_s: of a steady kind; None draws it.
+            hall: where it is heard; its reverberation goes on behind the event's end. None leaves it dry.
+            distance_m: of the source in the hall.
+
+        Raises:
+            OptionError: the distance is out of range.
+        """
+        samples = self._one(kind, duration_s)
+        samples = samples * np.float32(EVEN_LOUDNESS / loudness(samples) * _amplitude(level_db))
+        if hall is None:
+            return self._put(samples, kind, start_s, level_db=level_db)
+        straight_db = round(level_db - 20.0 * math.log10(distance_m), 2)
+        return self._put(
+            heard_from(samples, hall, distance_m), kind, start_s, num=len(samples), level_db=straight_db,
+            distance_m=round(distance_m, 2),
+        )  # fmt: skip
 
     def say(self, said: Statement | str, voice: Voice, *, start_s: float | None = None, level_db: float = 0.0) -> Heard:
         """One statement by a voice; a plain text carries no facts."""
@@ -264,6 +292,12 @@ class Stage:
         events = sorted(self.events, key=lambda event: (event.start_s, event.end_s))
         return Timeline(_within_scale(out), tuple(events))
 
+    def _one(self, kind: str, duration_s: float | None) -> Samples:
+        """One unit; a steady kind as long as is told or drawn."""
+        if duration_s is None and sounds.KINDS[kind].steady:
+            duration_s = self.dice.plain.uniform(1.5, 4.0)
+        return self._rendered(kind, duration_s, 1 if sounds.KINDS[kind].countable else None)
+
     def _rendered(self, kind: str, duration_s: float | None, repeats: int | None) -> Samples:
         variant = self._variant(kind)
         if not self.world.variety:
@@ -279,9 +313,12 @@ class Stage:
             self.disguises[voice.name] = disguise.draw_change(self.dice.numeric, VOICE_VARIETY * self.world.variety)
         return self.disguises[voice.name]
 
-    def _put(self, samples: Samples, kind: str, start_s: float | None, **facts: Any) -> Heard:
+    def _put(
+        self, samples: Samples, kind: str, start_s: float | None, *, num: int | None = None, **facts: Any
+    ) -> Heard:
+        """Samples on the timeline; the event ends with them, or with the first `num` where others only ring on."""
         start = round((self.clock_s if start_s is None else start_s) * SAMPLE_RATE_HZ)
-        begins, ends = start / SAMPLE_RATE_HZ, (start + len(samples)) / SAMPLE_RATE_HZ
+        begins, ends = start / SAMPLE_RATE_HZ, (start + (len(samples) if num is None else num)) / SAMPLE_RATE_HZ
         heard = Heard(kind, round(begins, DIGITS), round(ends, DIGITS), **facts)
         self.pieces.append((start, np.asarray(samples, np.float32)))
         self.events.append(heard)

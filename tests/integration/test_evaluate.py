@@ -98,7 +98,9 @@ def test_what_cannot_be_used_is_listed_and_too_much_of_it_stops(nano, data, tmp_
         run(nano, data, tmp_path / "out")
     assert json.loads((tmp_path / "out" / BAD_ROWS).read_text())["id"] == "gone"
     data.write_text(json.dumps(ROWS))
-    with pytest.raises(FlamingoError, match="the true answer .* is no number of the question; choose another --metric"):
+    with pytest.raises(
+        FlamingoError, match=r"the true answer .* is no number .*; choose another --metric"
+    ):
         run(nano, data, tmp_path / "other", metric="number")
 
 
@@ -108,6 +110,14 @@ def test_what_the_model_refuses_counts_as_wrong_and_is_told(nano, data, tmp_path
     assert "20" in one.error
     assert not one.verdict.is_right
     assert figures(found)[0].num_failed == 1
+
+
+def test_the_likeliest_option(nano, data, tmp_path):
+    found = run(nano, data, tmp_path / "out", max_rows=1, by_likelihood=True)
+    scores = nano.score([{"role": "user", "content": [DOG, CHOICE]}], ["(A) a bell", "(B) a dog barking"])
+    assert found.answers[0].answer == max(scores, key=lambda score: score.log_likelihood).text
+    with pytest.raises(FlamingoError, match="other choices"):
+        run(nano, data, tmp_path / "out", max_rows=1)
 
 
 def test_the_verb(data, tmp_path):

@@ -10,7 +10,19 @@ import random
 
 from audioflamingo.errors import OptionError
 from audioflamingo.world.scenes import Dice
-from audioflamingo.world.skills import by_example, chat, long, music, several, sounds, speech, think, whole
+from audioflamingo.world.skills import (
+    at_once,
+    by_example,
+    chat,
+    how_far,
+    long,
+    music,
+    several,
+    sounds,
+    speech,
+    think,
+    whole,
+)
 from audioflamingo.world.skills.base import Job, Made, Skill, Turn
 from audioflamingo.world.text import stable_hash
 from audioflamingo.world.timeline import World
@@ -34,6 +46,8 @@ _ALL = (
     Skill("speech_qa", "AudioSkills", "questions about several statements", speech.speech_qa),
     Skill("unanswerable", "AudioSkills", "what the recording does not say", speech.unanswerable),
     Skill("nothing_there", "AudioSkills", "noise and silence", sounds.nothing_there),
+    Skill("simultaneous", "AudioSkills", "what sounds at the same time", at_once.simultaneous, learnt=False),
+    Skill("distance", "AudioSkills", "which source is nearer, farther, equally far", how_far.distance, learnt=False),
     Skill("emotion", "LongAudio", "the mood of a voice as rendered", speech.emotion),
     Skill("emotion_flip", "LongAudio", "a mood that changes", speech.emotion_flip, is_long=True),
     Skill("needle", "LongAudio", "one statement in a long talk", long.needle, is_long=True),

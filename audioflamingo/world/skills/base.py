@@ -136,6 +136,7 @@ class Skill:
         make: does a job.
         paired: whether flipped jobs ask the same question with another answer.
         is_long: whether scenes last 30 s and more.
+        learnt: whether the embedded model was trained on it; its recipe and its table know nothing of other skills.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Skill:
     make: Callable[[Job], Made]
     paired: bool = True
     is_long: bool = False
+    learnt: bool = True
 
 
 def label(kind: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audioflamingo.eval.judging import judged, metric_of, options_of
+from audioflamingo.eval.judging import judged, metric_of, options_of, spelt_as
 
 CHOICE = (
     "What ends the clip? Choose the correct option from the following options:\n(A) rain\n(B) a dog barking\n(C) wind"
@@ -84,3 +84,18 @@ def test_word_errors_are_counted():
 def test_a_truth_that_is_none_for_the_metric(metric, question, truth):
     with pytest.raises(ValueError, match="the true answer"):
         judged(metric, question, truth, "anything")
+
+
+@pytest.mark.parametrize(
+    ("truth", "spelt"),
+    [
+        ("(B) wind", ["(A) rain", "(B) wind"]),
+        ("B. wind.", ["A. rain.", "B. wind."]),
+        ("(B)", ["(A)", "(B)"]),
+        ("B.", ["A.", "B."]),
+        ("wind", ["rain", "wind"]),
+        ("Wind.", ["rain.", "wind."]),
+    ],
+)
+def test_options_are_spelt_as_the_truth_is(truth, spelt):
+    assert spelt_as(truth, ("rain", "wind")) == spelt

@@ -9,7 +9,17 @@ import pytest
 from audioflamingo.world import tasks
 from audioflamingo.world.patterns import PATTERNS
 from audioflamingo.world.said import draw_slots
-from audioflamingo.world.skills import chat, long, music, phrasings, phrasings_clips, phrasings_speech, times, whole
+from audioflamingo.world.skills import (
+    chat,
+    long,
+    music,
+    phrasings,
+    phrasings_clips,
+    phrasings_events,
+    phrasings_speech,
+    times,
+    whole,
+)
 from audioflamingo.world.skills.base import ORDINALS
 
 FEWEST, MOST = 8, 14
@@ -38,7 +48,7 @@ def constants(module):
 
 def all_lists():
     found = {}
-    for module in (tasks, phrasings, phrasings_clips, phrasings_speech, long, chat, times, whole):
+    for module in (tasks, phrasings, phrasings_clips, phrasings_events, phrasings_speech, long, chat, times, whole):
         room = module.__name__.rsplit(".", 1)[1]
         found |= {f"{room}.{name}": value for name, value in constants(module)}
     found |= {f"music.{sub.name}": sub.phrasings for sub in (*music.KNOWLEDGE, *music.REASONING)}
@@ -63,8 +73,8 @@ def plain(text):
 def test_all_lists_are_found():
     rooms = [name.split(".")[0] for name in LISTS]
     assert {room: rooms.count(room) for room in dict.fromkeys(rooms)} == {
-        "tasks": 11, "phrasings": 18, "phrasings_clips": 19, "phrasings_speech": 10, "long": 7, "chat": 5,
-        "times": 3, "whole": 4, "music": 18, "said": 29,
+        "tasks": 11, "phrasings": 18, "phrasings_clips": 19, "phrasings_events": 11, "phrasings_speech": 10, "long": 7,
+        "chat": 5, "times": 3, "whole": 4, "music": 18, "said": 29,
     }  # fmt: skip
 
 
