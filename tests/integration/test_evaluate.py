@@ -98,9 +98,7 @@ def test_what_cannot_be_used_is_listed_and_too_much_of_it_stops(nano, data, tmp_
         run(nano, data, tmp_path / "out")
     assert json.loads((tmp_path / "out" / BAD_ROWS).read_text())["id"] == "gone"
     data.write_text(json.dumps(ROWS))
-    with pytest.raises(
-        FlamingoError, match=r"the true answer .* is no number .*; choose another --metric"
-    ):
+    with pytest.raises(FlamingoError, match=r"the true answer .* is no number .*; choose another --metric"):
         run(nano, data, tmp_path / "other", metric="number")
 
 
