@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from audioflamingo.cli.answering import Answerer
-from audioflamingo.cli.arguments import add_generation, add_model, add_thinking, whole_number
+from audioflamingo.cli.arguments import add_model, add_thinking, whole_number
 from audioflamingo.cli.output import report_notes, show_progress, write_text
 
 SUMMARY = "Answer the questions of a data set and judge the answers: word errors, choices, yes or no, numbers, words."
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--max-rows", type=whole_number(1), metavar="N", help="the first so many of each file")
     add_model(parser)
-    add_generation(parser)
+    parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N", help="most tokens of an answer")
     add_thinking(parser)
 
 

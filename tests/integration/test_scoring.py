@@ -71,7 +71,7 @@ def test_nothing_is_likelier_at_any_place_than_what_the_model_says(nano, sound):
         ("yes", {}, "has to be a list"),
         (["yes"], {"think": True}, "takes neither think nor schema"),
         (["yes"], {"choices": ["yes", "no"]}, "takes neither think nor schema"),
-        (["word " * 20_000], {}, "prompt and answer take .* positions"),
+        (["word " * 40_000], {}, "prompt and answer take .* positions"),
         (["yes"], {"warmth": 3}, "warmth"),
     ],
 )
