@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -166,7 +166,7 @@ class AudioFlamingo(FactsModel, ScoringModel):
 
     def answer(self, conversation: Conversation, **options: Any) -> Reply:
         """The whole answer to a conversation's last message; see `stream`."""
-        return self._answer([conversation], options)[0]  # type: ignore[no-any-return]
+        return cast("Reply", self._answer([conversation], options)[0])
 
     def extract(self, audio: Sources, question: str, schema: Any, **options: Any) -> Any:
         """Answer as an object: an instance of `schema` if it is a pydantic class, else what its JSON holds.
@@ -184,8 +184,7 @@ class AudioFlamingo(FactsModel, ScoringModel):
         sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
         if sound.duration_s > self.lengths.at_once_s:
             return spoken_in_pieces(self, sound, **{"max_windows": self.defaults.max_windows} | options)
-        (reply,) = self._answer([(Message("user", (sound, TRANSCRIBE_PROMPT)),)], options)
-        return spoken_at_once(reply, sound)
+        return spoken_at_once(self.answer([Message("user", (sound, TRANSCRIBE_PROMPT))], **options), sound)
 
     def caption(
         self, audio: Source, *, detail: Detail = "long", sample_rate_hz: int | None = None, **options: Any

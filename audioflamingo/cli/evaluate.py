@@ -12,7 +12,7 @@ from audioflamingo.cli.output import report_notes, show_progress, write_text
 SUMMARY = "Answer the questions of a data set and judge the answers: word errors, choices, yes or no, numbers, words."
 EXAMPLES = """\
 flamingo eval --data test.json --out results
-flamingo eval --data "mmau.json+librispeech.jsonl" --model 8b --out results
+flamingo eval --data "mmau.json+librispeech.jsonl" --model af3 --out results
 flamingo eval --data test.json --adapter my-adapter --think --metric choice --out with-thoughts
 """
 METRICS = ("auto", "words", "choice", "yes_no", "number", "open")

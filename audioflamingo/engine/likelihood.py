@@ -1,7 +1,7 @@
 """How likely a model finds given answers: log-probabilities of their tokens behind a prompt.
 
-The prompt is read once; the answers then go on from its keys and values side by side, token by token, by the plain
-engine's steps. Shapes: B answers, V vocabulary.
+The prompt is read once for every so many answers, which then go on from its keys and values side by side, token by
+token, by the plain engine's steps. Shapes: B answers, V vocabulary.
 """
 
 from __future__ import annotations

@@ -175,14 +175,23 @@ def checkpoint_options(folder: Path, max_positions: int) -> Options:
     if not path.is_file():
         return _fitting(own, max_positions)
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_settings(path)
         if not isinstance(values, dict):
             raise ValueError("it holds no JSON object")
         return _fitting(own.updated(_stated(values)), max_positions)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be used: {error}; remove it or download it again") from error
+
+
+def read_settings(path: Path) -> Any:
+    """What a small JSON file of a checkpoint holds.
+
+    Raises:
+        OSError, ValueError, RecursionError: it cannot be read, is too large or no JSON.
+    """
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _longest_sound(folder: Path, max_positions: int) -> Options:
@@ -191,9 +200,7 @@ def _longest_sound(folder: Path, max_positions: int) -> Options:
     if not path.is_file():
         return Options()
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_settings(path)
         longest_s = values.get("max_audio_len", MAX_WINDOWS * WINDOW_S) if isinstance(values, dict) else None
         if not isinstance(longest_s, int | float) or isinstance(longest_s, bool) or not 0 < longest_s <= MAX_AUDIO_S:
             raise ValueError(f"max_audio_len is {longest_s!r}, allowed: up to {MAX_AUDIO_S} s")

@@ -42,9 +42,7 @@ def words_of(text: str) -> list[str]:
 def word_error_rate(truths: Sequence[str], guesses: Sequence[str]) -> Measured:
     """Errors of all sentences over words of all sentences."""
     pairs = [(words_of(t), words_of(g)) for t, g in zip(truths, guesses, strict=True)]
-    errors = np.array([word_errors(t, g) for t, g in pairs], float)
-    words = np.array([len(t) for t, _ in pairs], float)
-    return _resampled(len(pairs), lambda chosen: float(errors[chosen].sum()) / max(float(words[chosen].sum()), 1.0))
+    return share_of([word_errors(t, g) for t, g in pairs], [len(t) for t, _ in pairs])
 
 
 def share_of(parts: Sequence[float], wholes: Sequence[float]) -> Measured:
@@ -55,8 +53,7 @@ def share_of(parts: Sequence[float], wholes: Sequence[float]) -> Measured:
 
 def accuracy(hits: Sequence[bool]) -> Measured:
     """Share of items that are right."""
-    values = np.array(hits, float)
-    return _resampled(len(values), lambda chosen: float(values[chosen].mean()))
+    return share_of(hits, [1] * len(hits))
 
 
 def _resampled(num_items: int, figure: Callable[[np.ndarray[tuple[int], np.dtype[np.int64]]], float]) -> Measured:

@@ -18,6 +18,7 @@ from audioflamingo.api import AudioFlamingo
 from audioflamingo.errors import FlamingoError, OptionError
 from audioflamingo.eval.judging import Metric, Verdict, judged, metric_of, options_of, spelt_as
 from audioflamingo.model.fingerprint import fingerprint
+from audioflamingo.train.claim import claimed
 from audioflamingo.train.data.corpus import check_bad_share, write_bad_rows
 from audioflamingo.train.data.examples import as_conversation
 from audioflamingo.train.data.mixtures import Component
@@ -26,7 +27,6 @@ from audioflamingo.train.data.rows import BadRow, Row, TrainingDataError
 from audioflamingo.train.data.sounds import duration_s, load_sound
 from audioflamingo.train.data.sources import Reading
 from audioflamingo.types import Message, Reply, Usage
-from audioflamingo.world.claim import claimed
 
 ANSWERS_AT_ONCE = 32
 SECONDS_AT_ONCE = 1_200.0  # of sound
@@ -43,11 +43,13 @@ class Item:
         set_name: the file or other source that it comes from.
         row: with its conversation.
         turn: place of the answer among the row's turns.
+        sound_s: seconds of all sounds of the row.
     """
 
     set_name: str
     row: Row
     turn: int
+    sound_s: float
 
     @property
     def key(self) -> str:
@@ -155,13 +157,12 @@ def _items(
         bad += left_out
         for row in rows[: math.ceil(len(rows) * component.share)][:max_rows]:
             try:
-                for sound in row.sounds:
-                    duration_s(sound)  # whether it can be opened at all
-                own = [Item(path.name, row, turn) for turn, (role, _) in enumerate(row.turns) if role == "assistant"]
+                sound_s = sum(map(duration_s, row.sounds))
             except FlamingoError as error:
                 bad.append(BadRow(row.origin, row.id[:100], str(error)))
             else:
-                items += own
+                turns = [turn for turn, (role, _) in enumerate(row.turns) if role == "assistant"]
+                items += [Item(path.name, row, turn, sound_s) for turn in turns]
     if not items:
         raise TrainingDataError("no row is left to evaluate")
     keys = [item.key for item in items]
@@ -230,12 +231,11 @@ def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
     some: list[Item] = []
     seconds = 0.0
     for item in items:
-        own = sum(duration_s(sound) for sound in item.row.sounds)
-        if some and (len(some) == ANSWERS_AT_ONCE or seconds + own > SECONDS_AT_ONCE):
+        if some and (len(some) == ANSWERS_AT_ONCE or seconds + item.sound_s > SECONDS_AT_ONCE):
             yield some
             some, seconds = [], 0.0
         some.append(item)
-        seconds += own
+        seconds += item.sound_s
     if some:
         yield some
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from audioflamingo.config import WINDOW_S
+from audioflamingo.engine.options import GENERATION_CONFIG, read_settings
 from audioflamingo.errors import CheckpointError
 
-MAX_CONFIG_BYTES = 1 << 20
-FILE, KEY = "generation_config.json", "transcription"
+KEY = "transcription"
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,6 @@ class Lengths:
         """Of a sound that is one piece where pieces are asked for."""
         return self.piece_s if math.isinf(self.at_once_s) else self.at_once_s
 
-    def as_values(self) -> dict[str, Any]:
-        """What a checkpoint's generation_config.json says of it; nothing if it is as usual."""
-        return {} if self == Lengths() else {KEY: asdict(self)}
-
 
 def lengths_of(folder: str | Path) -> Lengths:
     """What a checkpoint's generation_config.json says, or the usual.
@@ -52,13 +46,11 @@ def lengths_of(folder: str | Path) -> Lengths:
     Raises:
         CheckpointError: what it says is of no use.
     """
-    path = Path(folder) / FILE
+    path = Path(folder) / GENERATION_CONFIG
     if not path.is_file():
         return Lengths()
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError(f"it has more than {MAX_CONFIG_BYTES} bytes")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_settings(path)
         stated = values.get(KEY, {}) if isinstance(values, dict) else {}
         if not isinstance(stated, dict):
             raise ValueError(f"{KEY} is {stated!r}, allowed: an object with at_once_s, piece_s and overlap_s")

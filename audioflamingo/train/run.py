@@ -24,6 +24,7 @@ from audioflamingo.model.weights.read import is_nvidia
 from audioflamingo.prompt import load_template
 from audioflamingo.tokenizer import Tokenizer
 from audioflamingo.train.backbone import check_stage, read_backbone_config, write_aligned_base
+from audioflamingo.train.claim import claimed
 from audioflamingo.train.costs import StepCost, matmul_rate
 from audioflamingo.train.data import BadRow, Component, Corpus, ExampleMaker, Schedule, load_corpus
 from audioflamingo.train.data.corpus import write_bad_rows
@@ -42,7 +43,6 @@ from audioflamingo.train.stages import Stage
 from audioflamingo.train.stopping import told_to_stop
 from audioflamingo.train.trainer import Progress, Saving, Trainer
 from audioflamingo.train.updates import Updates
-from audioflamingo.world.claim import claimed
 
 MODEL_FOLDER = "model"
 CHECKPOINTS = "checkpoints"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from audioflamingo.model.kernels.weight import GROUP
+
 MAX_ROWS = 64
 MAX_COLUMNS = 16  # rows that the matrix units take at once in the way "places"
-GROUP = 128
 _MANY_INPUTS = 8192
 _FEW_OUTPUTS = 8192  # below this, BLOCK_N wide tiles alone do not fill a GPU
 

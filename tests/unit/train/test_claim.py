@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from audioflamingo.errors import OptionError
-from audioflamingo.world.claim import LOCK_FILE, claimed
+from audioflamingo.train.claim import LOCK_FILE, claimed
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from audioflamingo.world.claim import claimed
+from audioflamingo.train.claim import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
