@@ -2,7 +2,7 @@
 
 Every layer of the full-size decoder in every plan, from a cold cache, each beside an fp32 twin; plans are compiled by
 many processes first. Layers are saved and printed as they come, then what a step's products take in the best plans,
-of all ways, without "digits", and without "places" either.
+of all ways, without "digits" and "codes", and without "places" either.
 
 Run: python benchmarks/kernels_few_bits.py [--kinds int4 int8] [--rows 1 8] [--ops gate_up ...] [--seconds 75]
 [--out FILE] ; TRITON_INTERPRET=1 and --tiny for a CPU
@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kernels_common import Scale
 from kernels_linear import OPS, Job, compile_all, measure
+
+WHOLE = ("digits", "codes")  # ways in which weights go to the matrix units as they are stored
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
 
 def tell(job: Job, plans: list[dict[str, Any]]) -> None:
     print(f"{job.kind} {job.op} x{job.num_rows}")
-    for row in [*plans[:3], *without(plans, "digits")[:1], *without(plans, "digits", "places")[:1]]:
+    for row in [*plans[:3], *without(plans, *WHOLE)[:1], *without(plans, *WHOLE, "places")[:1]]:
         print("   ", row, flush=True)
 
 
@@ -71,9 +73,11 @@ def steps(jobs: list[Job], layers: dict[str, Any], scale: Scale) -> dict[str, An
             plans = {op: layers[name]["plans"] for op, name in names.items()}
             found[f"{kind} x{rows}"] = {
                 "ms": total_ms({op: rows[0] for op, rows in plans.items()}, scale),
-                "ms without digits": total_ms({op: without(rows, "digits")[0] for op, rows in plans.items()}, scale),
-                "ms without digits and places": total_ms(
-                    {op: without(rows, "digits", "places")[0] for op, rows in plans.items()}, scale
+                "ms without whole numbers": total_ms(
+                    {op: without(rows, *WHOLE)[0] for op, rows in plans.items()}, scale
+                ),
+                "ms without whole numbers and places": total_ms(
+                    {op: without(rows, *WHOLE, "places")[0] for op, rows in plans.items()}, scale
                 ),
                 "plans": {op: rows[0]["plan"] for op, rows in plans.items()},
             }

@@ -17,7 +17,7 @@ from audioflamingo.config import DecoderConfig
 from audioflamingo.model.kernels.linear import few_rows_twin, run_plan
 from audioflamingo.model.kernels.plans import Plan, plans_for
 from audioflamingo.model.kernels.tuning import time_us
-from audioflamingo.model.kernels.weight import Around, Weight
+from audioflamingo.model.kernels.weight import GROUP, Around, Weight
 from audioflamingo.model.quantize.schemes import quantize_fp8, quantize_int4, quantize_int8
 
 OPS = ("qkv", "out", "gate_up", "down", "head")
@@ -36,6 +36,13 @@ EXTRA_DIGITS = (
 )  # fmt: skip
 EXTRA_PLACES_ONE_ROW = (Plan("places", 32, 512, 4, 3), Plan("places", 32, 512, 4, 6), Plan("places", 64, 512, 4, 3))
 EXTRA_PLACES_FEW_ROWS = (Plan("places", 32, 512, 4, 3), Plan("places", 64, 512, 4, 4))
+EXTRA_CODES = (
+    Plan("codes", 64, 128, 4, 2), Plan("codes", 128, 128, 8, 2), Plan("codes", 128, 128, 8, 4),
+    Plan("codes", 64, 256, 4, 2), Plan("codes", 64, 256, 4, 3), Plan("codes", 128, 256, 8, 2),
+    Plan("codes", 64, 128, 4, 5), Plan("codes", 64, 128, 4, 3, splits=2), Plan("codes", 64, 128, 4, 3, splits=4),
+    Plan("codes", 64, 256, 4, 3, splits=4), Plan("codes", 128, 128, 8, 3, splits=4),
+    Plan("codes", 64, 128, 4, 4, splits=8), Plan("codes", 128, 128, 8, 4, splits=8),
+)  # fmt: skip
 EXTRA_FEW_ROWS = (Plan("narrow", 16, 128, 4, 8), Plan("narrow", 32, 128, 4, 6), Plan("narrow", 64, 256, 8, 3))
 EXTRA_MANY_ROWS = (Plan("narrow", 32, 128, 4, 5), Plan("narrow", 64, 64, 4, 6), Plan("narrow", 128, 64, 8, 4))
 
@@ -66,8 +73,11 @@ class Job:
         if self.kind != "plain":
             extra = EXTRA_PLACES_ONE_ROW if self.num_rows == 1 else EXTRA_PLACES_FEW_ROWS
             extra = extra if any(plan.way == "places" for plan in found) else ()
+            extra += EXTRA_CODES if self.num_rows > 16 else ()
             extra += EXTRA_DIGITS if any(plan.way == "digits" for plan in found) else ()
         found += [plan for plan in extra if plan not in found]
+        if self.kind == "int4":
+            found = [plan for plan in found if plan.way != "codes" or plan.block_k == GROUP]
         if not self.leaves_parts:
             found = [plan for plan in found if plan.splits == 1]
         return found

@@ -1,11 +1,11 @@
-"""Question: in which plans are whole decode steps of one sequence the fastest, products and attention together?
+"""Question: in which plans are whole decode steps the fastest, products and attention together?
 
 A kernel leaves the next one a multiprocessor whose memory it has divided, and asks for its weight while the one before
 it ends: what is fastest alone need not be so in a step. First attention's plans, at a short and at a long context and
 with the decoder stored in each way; then, with the best of them, the candidates of each product by turns.
 
-Run: python benchmarks/step_plans.py [--kinds plain int8 int4 fp8] [--products plain ...] [--seconds 100] [--out FILE] ;
---tiny for a CPU
+Run: python benchmarks/step_plans.py [--sequences 1] [--kinds plain int8 int4 fp8] [--products plain ...]
+[--as-is int8 ...] [--seconds 100] [--out FILE] ; --tiny for a CPU
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ ATTENTION = (
     AttentionPlan(64, 3, 4), AttentionPlan(64, 1, 4), AttentionPlan(32, 1, 4), AttentionPlan(128, 1, 8),
     AttentionPlan(64, 1, 4, splits=16), AttentionPlan(64, 1, 8),
 )  # fmt: skip
+ATTENTION_OF_MANY = (
+    AttentionPlan(64, 5, 4), AttentionPlan(64, 1, 4), AttentionPlan(64, 3, 4), AttentionPlan(32, 1, 4),
+    AttentionPlan(32, 3, 4), AttentionPlan(32, 5, 4), AttentionPlan(128, 1, 4), AttentionPlan(128, 1, 8),
+    AttentionPlan(128, 3, 8), AttentionPlan(64, 1, 8), AttentionPlan(64, 1, 4, splits=2),
+    AttentionPlan(64, 3, 4, splits=2), AttentionPlan(64, 1, 4, splits=4), AttentionPlan(32, 3, 4, splits=2),
+    AttentionPlan(64, 3, 2), AttentionPlan(64, 1, 2), AttentionPlan(32, 3, 2), AttentionPlan(32, 5, 2, splits=2),
+)  # fmt: skip
 
 
 class Bench:
@@ -50,7 +57,9 @@ class Bench:
         self.scale, self.options, self.start = scale, options, time.monotonic()
         self.model: Flamingo = model_of(scale)
         config = scale.config.decoder
-        num_blocks = 2 + -(-(max(scale.contexts) + 64) // BLOCK_TOKENS)
+        self.sequences: int = options.sequences
+        self.contexts = scale.contexts if self.sequences == 1 else scale.contexts[:1]
+        num_blocks = 2 + self.sequences * -(-(max(self.contexts) + 64) // BLOCK_TOKENS)
         self.cache = PagedCache(config, scale.dtype, torch.device(scale.device), num_blocks)
         for index in range(config.num_layers):
             self.cache.pair(index).normal_()
@@ -65,7 +74,7 @@ class Bench:
     def ms(self, context: int) -> float:
         """Of one step with the plans that are known now."""
         decoder = GraphDecoder(self.model, self.cache)
-        decoder.step(batch_of(self.cache, 1, context, self.scale), context)
+        decoder.step(batch_of(self.cache, self.sequences, context, self.scale), context)
         time_taken = step_ms(decoder, self.scale)
         decoder.forget()
         return time_taken
@@ -73,27 +82,27 @@ class Bench:
     def attention(self, kind: str) -> None:
         """Every plan at every context; the best at the first one stays."""
         times: dict[AttentionPlan, float] = {}
-        for context in self.scale.contexts:
-            for plan in ATTENTION:
+        for context in self.contexts:
+            for plan in ATTENTION if self.sequences == 1 else ATTENTION_OF_MANY:
                 if self.is_over:
                     return
-                paged_attention.HOPPER[1] = plan
+                paged_attention.HOPPER[self.sequences] = plan
                 took = self.ms(context)
                 times.setdefault(plan, took)
                 self.note(f"{kind} at {context}, attention {plan.block} {plan.stages} {plan.warps} {plan.splits}", took)
-        paged_attention.HOPPER[1] = min(times, key=lambda plan: times[plan])
+        paged_attention.HOPPER[self.sequences] = min(times, key=lambda plan: times[plan])
 
     def products(self, kind: str) -> None:
         """One product's candidates after the other; the best stays."""
-        config, context = self.scale.config.decoder, self.scale.contexts[0]
+        config, context = self.scale.config.decoder, self.contexts[0]
         best = self.ms(context)
         self.note(f"{kind} before", best)
         for op in OPS:
-            job = Job(kind, op, 1)
-            key = (kind, 1, *job.sizes(config))
+            job = Job(kind, op, self.sequences)
+            key = (kind, self.sequences, *job.sizes(config))
             keep = plans.HOPPER.get(key)
             for plan in plans.plans_for(*key, op == "gate_up"):
-                if self.is_over or keep is None or op == "head" or plan.way == "torch":
+                if self.is_over or op == "head":
                     break
                 took = self.ms_with(key, plan, context)
                 self.note(f"{kind} {op} {short(plan)}", took)
@@ -124,9 +133,11 @@ def stored_as(bench: Bench, kind: str) -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sequences", type=int, default=1, choices=[1, 2, 4, 8, 16, 32, 64], help="of a step")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS, help="of which attention is tried")
     parser.add_argument("--products", nargs="*", default=[], choices=KINDS, help="of which products are tried")
     parser.add_argument("--seconds", type=float, default=100, help="nothing is begun after so long")
+    parser.add_argument("--as-is", nargs="*", default=[], choices=KINDS, help="of which a step is timed, nothing tried")
     folder = Path(os.environ.get("OUT", "/tmp"))
     parser.add_argument("--out", type=Path, default=folder / "step_plans.json", help="JSON file to write")
     parser.add_argument("--tiny", action="store_true", help="small sizes, for a CPU")
@@ -136,6 +147,9 @@ def main() -> None:
         for kind in options.kinds:
             with stored_as(bench, kind):
                 bench.attention(kind)
+        for kind in options.as_is:
+            with stored_as(bench, kind):
+                bench.note(f"{kind} as it is", bench.ms(bench.contexts[0]))
         for kind in options.products:
             with stored_as(bench, kind):
                 bench.products(kind)

@@ -9,13 +9,16 @@ from audioflamingo.cli.answering import Answerer
 from audioflamingo.cli.arguments import add_model, add_thinking, whole_number
 from audioflamingo.cli.output import report_notes, show_progress, write_text
 
-SUMMARY = "Answer the questions of a data set and judge the answers: word errors, choices, yes or no, numbers, words."
+SUMMARY = (
+    "Answer the questions of a data set and judge the answers: word errors, choices, yes or no, numbers, captions."
+)
 EXAMPLES = """\
 flamingo eval --data test.json --out results
 flamingo eval --data "mmau.json+librispeech.jsonl" --model af3 --out results
 flamingo eval --data test.json --adapter my-adapter --think --metric choice --out with-thoughts
+flamingo eval --data clotho.jsonl --metric caption --out captions
 """
-METRICS = ("auto", "words", "choice", "yes_no", "number", "open")
+METRICS = ("auto", "words", "choice", "yes_no", "number", "caption", "open")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--choices-by", choices=("answer", "likelihood"), default="answer",
         help="answer a multiple-choice question by what the model says, or by the option that it finds likeliest",
+    )  # fmt: skip
+    parser.add_argument(
+        "--references", metavar="DATA",
+        help="how rare a caption's words are is told by the true captions of this data, say of the whole set",
     )  # fmt: skip
     parser.add_argument("--max-rows", type=whole_number(1), metavar="N", help="the first so many of each file")
     add_model(parser)
@@ -41,11 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     from audioflamingo.train.data.mixtures import parse_mixture
 
     components = parse_mixture(arguments.data)
+    references = parse_mixture(arguments.references) if arguments.references else ()
     answerer = Answerer(arguments, as_json=False)
     options, model = answerer.options, answerer.model
     metric = None if arguments.metric == "auto" else arguments.metric
     found = evaluate(
-        model, components, arguments.out, metric=metric, max_rows=arguments.max_rows,
+        model, components, arguments.out, metric=metric, references=references, max_rows=arguments.max_rows,
         by_likelihood=arguments.choices_by == "likelihood",
         told=lambda done, of: show_progress(f"{done:,} of {of:,} answers"), **options,
     )  # fmt: skip
@@ -54,10 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
         report_notes([f"{found.num_kept:,} answers were there before"])
     if found.bad:
         report_notes([f"{len(found.bad)} rows were left out; {arguments.out / 'bad_rows.jsonl'} lists them"])
+    report_notes(found.notes)
     about = {
         "model": model.name,
         "data": arguments.data,
         "metric": arguments.metric,
+        **({"references": arguments.references} if arguments.references else {}),
         "choices by": arguments.choices_by,
         "options": str(options),
     }

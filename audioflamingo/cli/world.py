@@ -20,6 +20,7 @@ flamingo world --tasks counting,temporal_order --hours 0.1 --seed 1 --out ./data
 flamingo world --tasks all --hours 10 --workers 8 --split train --out ./data
 flamingo world --tasks LongAudio --hours 1 --split test_known --out ./test
 flamingo world --tasks all --listen --out ./listen
+flamingo world --tasks transcript --codec adpcm --out ./coded
 flamingo world --check ./data
 flamingo world --list
 """
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole_number(1), metavar="N", help="processes; by default as many as cores")
     parser.add_argument("--longest", type=number(40, 600), default=600.0, metavar="S", help="seconds of long scenes")
     parser.add_argument("--strength", type=number(0, 1), default=0.5, metavar="X", help="of rooms and noise; 0: clean")
+    parser.add_argument(
+        "--codec", metavar="NAME", help="that all goes through at last: alaw, mulaw, adpcm, transform[@KBPS] or any"
+    )
     parser.add_argument("--soundfont", type=Path, action="append", metavar="SF2", help="also play music through it")
     parser.add_argument("--wav", action="store_true", help="WAV instead of FLAC")
     parser.add_argument("--listen", action="store_true", help="a page of examples instead of data")
@@ -62,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.out is None:
         raise OptionError("no --out is given; name a folder to write to.")
-    world = World(arguments.split, arguments.strength, arguments.longest, tuple(arguments.soundfont or ()))
+    fonts = tuple(arguments.soundfont or ())
+    world = World(arguments.split, arguments.strength, arguments.longest, fonts, codec=arguments.codec)
     audio = "wav" if arguments.wav else "flac"
     hours = DEFAULT_HOURS if arguments.hours is None else arguments.hours
     order = Order(parse_tasks(arguments.tasks), hours, arguments.seed, world, audio)  # type: ignore[arg-type]

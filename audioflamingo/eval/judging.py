@@ -8,19 +8,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from audioflamingo.eval.captions import (
+    MAX_TEXT_CHARS,
+    CaptionScore,
+    Frequencies,
+    caption_words,
+    compared,
+    reference_words,
+)
 from audioflamingo.eval.metrics import words_of
-from audioflamingo.eval.parse import final_answer, number_in, option_letter, yes_or_no
+from audioflamingo.eval.parse import final_answer, number_in, option_letter, whole_answer, yes_or_no
 from audioflamingo.prompt import spoken_words
 from audioflamingo.train.validate import word_errors
 
-Metric = Literal["words", "choice", "yes_no", "number", "open"]
-METRICS: tuple[Metric, ...] = ("words", "choice", "yes_no", "number", "open")
+Metric = Literal["words", "choice", "yes_no", "number", "caption", "open"]
+METRICS: tuple[Metric, ...] = ("words", "choice", "yes_no", "number", "caption", "open")
 MAX_OPTIONS = 26
 
 _BRACKETED = re.compile(r"\(([A-Z])\)\s*(.*?)(?=\s*\([A-Z]\)|\s*$|\n)", re.DOTALL)
 _LINES = re.compile(r"^\s*([A-Z])[.):]\s+(.+?)\s*$", re.MULTILINE)
 _TRANSCRIPT = re.compile(
     r"\btranscri(?:be|pt|ption)\b|\binto writing\b|\bverbatim\b|\bword for word\b|\bwrite down (?:the words|what)\b",
+    re.IGNORECASE,
+)
+_CAPTION = re.compile(
+    r"\bcaption\b|\b(?:describe|description of)\s+(?:the|this)\s+(?:whole\s+|entire\s+|input\s+|given\s+)?"
+    r"(?:audio|sounds?|music|recording|clip|(?:audio|sound)\s+clip|scene)(?=\s*[.!?,:;]|\s+in\b|\s*$)",
     re.IGNORECASE,
 )
 _TIME = re.compile(r"\[\s*\d")  # a transcript with times is more than its words
@@ -33,11 +46,13 @@ class Verdict:
 
     Attributes:
         metric: by which it was judged.
-        score: 1 for right, 0 for wrong; of `open` the F1 of its words; of `words` 1 less the share of wrong words.
-        is_right: to the option, number, yes or no; of `words` and `open` to the last word.
+        score: 1 for right, 0 for wrong; of `open` the F1 of its words; of `words` 1 less the share of wrong words; of
+            `caption` its CIDEr-D, 0 to 10.
+        is_right: to the option, number, yes or no; of `words`, `caption` and `open` to the last word.
         is_told: whether the reply says anything that can be judged; what does not is wrong.
         num_errors: of `words`.
         num_words: of the truth; of `words`.
+        caption: what it adds to its set's figures; of `caption`.
     """
 
     metric: Metric
@@ -46,6 +61,7 @@ class Verdict:
     is_told: bool = True
     num_errors: int = 0
     num_words: int = 0
+    caption: CaptionScore | None = None
 
 
 def options_of(question: str) -> tuple[str, ...]:
@@ -82,15 +98,18 @@ def metric_of(question: str, truth: str) -> Metric:
         return "yes_no"
     if len(said) == 1 and number_in(truth) is not None:
         return "number"
-    return "open"
+    return "caption" if _CAPTION.search(question) else "open"
 
 
 def judged(metric: Metric, question: str, truth: str, reply: str) -> Verdict:
     """Judge a reply; thoughts before its answer, and before the truth's, do not count.
 
     Raises:
-        ValueError: the truth is none for this metric: no option of the question, no yes or no, no number.
+        ValueError: the truth is none for this metric: no option of the question, no yes or no, no number. Or it is a
+            caption: see `judged_caption`.
     """
+    if metric == "caption":
+        raise ValueError("a caption is judged among others, by judged_caption")
     if metric == "words":
         return _by_words(truth, reply)
     if metric == "open":
@@ -103,8 +122,24 @@ def judged(metric: Metric, question: str, truth: str, reply: str) -> Verdict:
     return Verdict(metric, float(got == wanted), got == wanted, got is not None)
 
 
+def judged_caption(references: Sequence[str], reply: str, frequencies: Frequencies) -> Verdict:
+    """Judge a reply that captions; one longer than `captions.MAX_TEXT_CHARS` is not read, and counts as none.
+
+    Args:
+        references: all true captions.
+        reply: thoughts included.
+        frequencies: of the n-grams of its set.
+
+    Raises:
+        ValueError: a reference cannot be compared.
+    """
+    text = reply if len(reply) <= MAX_TEXT_CHARS else ""
+    score, said = compared(text, references, frequencies), caption_words(text)
+    return Verdict("caption", score.cider, said in reference_words(references), bool(said), caption=score)
+
+
 def _by_words(truth: str, reply: str) -> Verdict:
-    wanted, got = words_of(spoken_words(final_answer(truth))), words_of(spoken_words(final_answer(reply)))
+    wanted, got = words_of(spoken_words(whole_answer(truth))), words_of(spoken_words(whole_answer(reply)))
     errors = word_errors(wanted, got)
     share = errors / max(1, len(wanted))
     return Verdict("words", max(0.0, 1.0 - share), errors == 0, True, errors, len(wanted))
@@ -118,4 +153,4 @@ def _open(truth: str, reply: str) -> Verdict:
 
 
 def _content(text: str) -> Sequence[str]:
-    return [word for word in words_of(final_answer(text)) if word not in _ARTICLES]
+    return [word for word in words_of(whole_answer(text, concludes=True)) if word not in _ARTICLES]

@@ -13,13 +13,15 @@ from audioflamingo.train.validate import word_errors
 NUM_RESAMPLES = 1_000
 _NOT_A_WORD = re.compile(r"[^a-z0-9' ]+")
 
+Chosen = np.ndarray[tuple[int], np.dtype[np.int64]]
+
 
 @dataclass(frozen=True)
 class Measured:
     """A figure with its 95 % interval, from resampling the items.
 
     Attributes:
-        value: the figure, a share.
+        value: the figure; a share, or of captions CIDEr-D.
         low: 2.5th percentile over resamples.
         high: 97.5th percentile.
         num_items: how many items it rests on.
@@ -48,7 +50,7 @@ def word_error_rate(truths: Sequence[str], guesses: Sequence[str]) -> Measured:
 def share_of(parts: Sequence[float], wholes: Sequence[float]) -> Measured:
     """The parts of all items over their wholes: wrong words over words, points over questions."""
     part, whole = np.array(parts, float), np.array(wholes, float)
-    return _resampled(len(part), lambda chosen: float(part[chosen].sum()) / max(float(whole[chosen].sum()), 1.0))
+    return resampled(len(part), lambda chosen: float(part[chosen].sum()) / max(float(whole[chosen].sum()), 1.0))
 
 
 def accuracy(hits: Sequence[bool]) -> Measured:
@@ -56,7 +58,16 @@ def accuracy(hits: Sequence[bool]) -> Measured:
     return share_of(hits, [1] * len(hits))
 
 
-def _resampled(num_items: int, figure: Callable[[np.ndarray[tuple[int], np.dtype[np.int64]]], float]) -> Measured:
+def resampled(num_items: int, figure: Callable[[Chosen], float]) -> Measured:
+    """A figure of all items, with its interval.
+
+    Args:
+        num_items: how many there are.
+        figure: of the items whose numbers it is given, which may repeat.
+
+    Raises:
+        ValueError: there are none.
+    """
     if not num_items:
         raise ValueError("there is nothing to measure: the list of items is empty")
     rng = np.random.default_rng(0)

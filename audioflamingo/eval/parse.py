@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from audioflamingo.think import split_thoughts
+from audioflamingo.think import ThoughtSplitter, split_thoughts
+from audioflamingo.think.split import CLOSE, OPEN
 from audioflamingo.world.lexicon.numbers import ONES
 
 _STATED = re.compile(r"(?:answer|option|choice)\s*(?:is|:)?\s*[:*]*\s*\(?([A-Z])\)?(?![A-Za-z])", re.IGNORECASE)
@@ -21,9 +22,24 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d{1,12}(?:\.\d{1,6})?(?![\w])")
 
 
 def final_answer(text: str) -> str:
-    """The answer without the thoughts before it, in any style."""
+    """The answer without the thoughts before it, in any style; of prose that concludes nothing the last sentence."""
     thoughts, answer = split_thoughts(text)
     return answer or thoughts
+
+
+def whole_answer(text: str, *, concludes: bool = False) -> str:
+    """The answer without thoughts in tags, where every sentence of it is judged: a transcript, a caption.
+
+    Args:
+        text: the whole reply.
+        concludes: whether what stands before a sentence like "Therefore, the answer is" are thoughts, too.
+    """
+    _, close, after = text.partition(CLOSE)
+    if close or text.lstrip().startswith(OPEN):
+        return after.strip()
+    splitter = ThoughtSplitter()
+    answer = splitter.feed(text)[1] if concludes else ""
+    return (answer if splitter.is_answering else text).strip()
 
 
 def option_letter(text: str, options: Sequence[str]) -> str | None:

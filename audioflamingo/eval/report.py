@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from audioflamingo.eval.judging import METRICS, Metric
+from audioflamingo.eval.captions import caption_figures
+from audioflamingo.eval.judging import METRICS, Metric, Verdict
 from audioflamingo.eval.metrics import Measured, share_of
 from audioflamingo.eval.run import Evaluation, Judged
 
-NAMES: dict[Metric, str] = {
+NAMES: dict[Metric, str] = {  # captions have several figures, see `captions.FIGURES`
     "words": "word error rate",
     "choice": "accuracy, multiple choice",
     "yes_no": "accuracy, yes or no",
@@ -22,7 +22,6 @@ NAMES: dict[Metric, str] = {
 }
 REPORT, VALUES = "report.md", "report.json"
 SHOWN_MISTAKES = 20
-_WORLD_ID = re.compile(r"([a-z_]+)-(?:train|test_known|test_unknown)-\d")
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Figure:
     Attributes:
         set_name: of the data.
         metric: by which the answers were judged.
+        name: of the figure; the answers to captions have several.
         measured: with its interval.
         exact: share of answers that are right to the last word.
         num_untold: answers that say nothing that can be judged, counted as wrong.
@@ -40,6 +40,7 @@ class Figure:
 
     set_name: str
     metric: Metric
+    name: str
     measured: Measured
     exact: float
     num_untold: int
@@ -47,39 +48,40 @@ class Figure:
 
 
 def figures(evaluation: Evaluation) -> list[Figure]:
-    """One for each set and metric, in the order of the data; of rows of the world one for each task."""
+    """Of each set and metric, in the order of the data; rows of the world are counted by task."""
     groups: dict[tuple[str, Metric], list[Judged]] = {}
     for one in evaluation.answers:
-        groups.setdefault((group_of(one), one.verdict.metric), []).append(one)
+        groups.setdefault((one.group, one.verdict.metric), []).append(one)
     names = list(dict.fromkeys(name for name, _ in groups))
     order = sorted(groups, key=lambda key: (names.index(key[0]), METRICS.index(key[1])))
-    return [_figure(name, metric, groups[name, metric]) for name, metric in order]
+    return [figure for name, metric in order for figure in _figures(name, metric, groups[name, metric])]
 
 
-def group_of(one: Judged) -> str:
-    """What an answer is counted with: its set, and the task that its id names if `flamingo world` made it."""
-    found = _WORLD_ID.match(one.id)
-    return f"{one.set_name}: {found[1]}" if found else one.set_name
-
-
-def _figure(name: str, metric: Metric, some: Sequence[Judged]) -> Figure:
+def _figures(name: str, metric: Metric, some: Sequence[Judged]) -> list[Figure]:
     verdicts = [one.verdict for one in some]
-    if metric == "words":
-        measured = share_of([one.num_errors for one in verdicts], [one.num_words for one in verdicts])
-    else:
-        measured = share_of([one.score for one in verdicts], [1.0] * len(verdicts))
     exact = sum(one.is_right for one in verdicts) / len(verdicts)
     untold = sum(not one.is_told for one in verdicts)
-    return Figure(name, metric, measured, exact, untold, sum(bool(one.error) for one in some))
+    failed = sum(bool(one.error) for one in some)
+    return [Figure(name, metric, told, found, exact, untold, failed) for told, found in _measured(metric, verdicts)]
+
+
+def _measured(metric: Metric, verdicts: Sequence[Verdict]) -> list[tuple[str, Measured]]:
+    if metric == "caption":
+        return list(caption_figures([one.caption for one in verdicts if one.caption]).items())
+    if metric == "words":
+        return [(NAMES[metric], share_of([one.num_errors for one in verdicts], [one.num_words for one in verdicts]))]
+    return [(NAMES[metric], share_of([one.score for one in verdicts], [1.0] * len(verdicts)))]
 
 
 def table(rows: Sequence[Figure]) -> str:
     """As Markdown."""
     lines = ["| data | metric | value | 95 % interval | answers | exact | says nothing | refused |", "|" + "---|" * 8]
     for row in rows:
-        value, low, high = (f"{100 * one:.1f} %" for one in (row.measured.value, row.measured.low, row.measured.high))
+        measured = (row.measured.value, row.measured.low, row.measured.high)
+        # Captions are published as plain numbers, 0.79 say; all else as percents.
+        value, low, high = (f"{one:.3f}" if row.metric == "caption" else f"{100 * one:.1f} %" for one in measured)
         lines.append(
-            f"| {row.set_name} | {NAMES[row.metric]} | {value} | {low} to {high} | {row.measured.num_items:,} | "
+            f"| {row.set_name} | {row.name} | {value} | {low} to {high} | {row.measured.num_items:,} | "
             f"{100 * row.exact:.1f} % | {row.num_untold} | {row.num_failed} |"
         )
     return "\n".join(lines)
@@ -89,12 +91,15 @@ def write_report(evaluation: Evaluation, out: Path, about: dict[str, Any]) -> st
     """Write report.md and report.json; returns the table."""
     rows = figures(evaluation)
     values = {**about, "figures": [asdict(row) for row in rows], "num_bad_rows": len(evaluation.bad)}
+    values["notes"] = evaluation.notes
     (out / VALUES).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    wrong = [one for one in evaluation.answers if not one.verdict.is_right]
+    wrong = sorted((one for one in evaluation.answers if not one.verdict.is_right), key=_place)
     text = table(rows)
     lines = ["# Evaluation", "", *(f"* {name}: {value}" for name, value in about.items()), "", text, ""]
     if evaluation.bad:
         lines += [f"{len(evaluation.bad)} rows were left out; bad_rows.jsonl lists them.", ""]
+    for note in evaluation.notes:
+        lines += [f"Note: {note}.", ""]
     lines += [
         "## The first answers that are not the truth",
         "",
@@ -106,6 +111,12 @@ def write_report(evaluation: Evaluation, out: Path, about: dict[str, Any]) -> st
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     (out / REPORT).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return text
+
+
+def _place(one: Judged) -> tuple[bool, float]:
+    """Keeps mistakes in order; behind them captions, which are hardly ever the truth's words, the poorest first."""
+    is_caption = one.verdict.metric == "caption"
+    return is_caption, one.verdict.score if is_caption else 0.0
 
 
 def _cell(text: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,16 +15,17 @@ from typing import Any
 
 from audioflamingo.api import AudioFlamingo
 from audioflamingo.errors import FlamingoError, OptionError
-from audioflamingo.eval.judging import Metric, Verdict, judged, metric_of, options_of, spelt_as
+from audioflamingo.eval.captions import MAX_TEXT_CHARS, CaptionScore
+from audioflamingo.eval.items import Item, group_of, items_of
+from audioflamingo.eval.judge import Judge
+from audioflamingo.eval.judging import Metric, Verdict, options_of, spelt_as
 from audioflamingo.model.fingerprint import fingerprint
 from audioflamingo.train.claim import claimed
 from audioflamingo.train.data.corpus import check_bad_share, write_bad_rows
 from audioflamingo.train.data.examples import as_conversation
 from audioflamingo.train.data.mixtures import Component
-from audioflamingo.train.data.nvidia_json import read_rows
-from audioflamingo.train.data.rows import BadRow, Row, TrainingDataError
-from audioflamingo.train.data.sounds import duration_s, load_sound
-from audioflamingo.train.data.sources import Reading
+from audioflamingo.train.data.rows import BadRow
+from audioflamingo.train.data.sounds import load_sound
 from audioflamingo.types import Message, Reply, Usage
 
 ANSWERS_AT_ONCE = 32
@@ -33,38 +33,6 @@ SECONDS_AT_ONCE = 1_200.0  # of sound
 PREDICTIONS, RUN, BAD_ROWS = "predictions.jsonl", "run.json", "bad_rows.jsonl"
 
 Told = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One answer that is asked for.
-
-    Attributes:
-        set_name: the file or other source that it comes from.
-        row: with its conversation.
-        turn: place of the answer among the row's turns.
-        sound_s: seconds of all sounds of the row.
-    """
-
-    set_name: str
-    row: Row
-    turn: int
-    sound_s: float
-
-    @property
-    def key(self) -> str:
-        """Unique within a run."""
-        return f"{self.set_name}\n{self.row.id}\n{self.turn}"
-
-    @property
-    def question(self) -> str:
-        """The human turn before it."""
-        return self.row.turns[self.turn - 1][1]
-
-    @property
-    def truth(self) -> str:
-        """What the row answers."""
-        return self.row.turns[self.turn][1]
 
 
 @dataclass(frozen=True)
@@ -80,20 +48,49 @@ class Judged:
     thoughts: str
     verdict: Verdict
     error: str = ""
+    references: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """See `Item.key`."""
         return f"{self.set_name}\n{self.id}\n{self.turn}"
 
+    @property
+    def group(self) -> str:
+        """See `Item.group`."""
+        return group_of(self.set_name, self.id)
+
+    def line(self) -> str:
+        """As JSON, without what only captions have where it is none."""
+        values = asdict(self)
+        if not self.references:
+            del values["references"], values["verdict"]["caption"]
+        return json.dumps(values, ensure_ascii=False)
+
+    @classmethod
+    def of_line(cls, line: str) -> Judged:
+        """From JSON.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is none of `line`'s.
+        """
+        values = json.loads(line)
+        verdict = dict(values["verdict"])
+        score = verdict.get("caption")
+        if score is not None:
+            verdict["caption"] = CaptionScore(**{**score, "matches": tuple(score["matches"])})
+        references = tuple(values.get("references", ()))
+        return cls(**{**values, "verdict": Verdict(**verdict), "references": references})
+
 
 @dataclass
 class Evaluation:
-    """All that was judged, and what was left out."""
+    """All that was judged, what was left out, and what whoever reads the figures should know."""
 
     answers: list[Judged] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     num_kept: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def evaluate(
@@ -102,6 +99,7 @@ def evaluate(
     out: Path,
     *,
     metric: Metric | None = None,
+    references: Sequence[Component] = (),
     by_likelihood: bool = False,
     max_rows: int | None = None,
     told: Told | None = None,
@@ -114,6 +112,8 @@ def evaluate(
         components: of the data; shares count, repeats do not.
         out: folder for predictions.jsonl and the like; what an earlier call of the same run left there is kept.
         metric: by which all answers are judged; None looks at each question and its true answer.
+        references: data whose true captions say how rare an n-gram is, for all sets; sounds are not opened. Without
+            them those of the answers that are asked for say it, of each set for itself.
         by_likelihood: whether of a multiple-choice question the likeliest option is taken, instead of an answer.
         max_rows: of each component, the first so many; None for all.
         told: called with answers that are done and all.
@@ -123,60 +123,45 @@ def evaluate(
         FlamingoError: data or options cannot be used, too many rows are bad, or `out` holds another run.
     """
     with claimed(out):
-        items, bad = _items(components, model, max_rows)
+        read = items_of(components, model.defaults.max_windows, metric=metric, max_rows=max_rows)
+        items = read.items
         (out / BAD_ROWS).unlink(missing_ok=True)
-        if bad:
-            write_bad_rows(bad, out / BAD_ROWS)
-        check_bad_share(bad, len({(item.set_name, item.row.id) for item in items}) + len(bad), out / BAD_ROWS)
-        metrics = {item.key: metric or metric_of(item.question, item.truth) for item in items}
-        for item in items:
-            _check(item, metrics[item.key])
+        if read.bad:
+            write_bad_rows(read.bad, out / BAD_ROWS)
+        check_bad_share(read.bad, read.num_rows + len(read.bad), out / BAD_ROWS)
+        judge = Judge(items, _references_of(references, model.defaults.max_windows, metric))
         values = _run_values(model, items, metric, options)
+        if references:
+            values["references"] = judge.digest
         done = _kept(out, values | {"choices": "likelihood" if by_likelihood else "answer"})
-        found = Evaluation([done[item.key] for item in items if item.key in done], bad, len(done))
+        found = Evaluation([done[item.key] for item in items if item.key in done], read.bad, len(done), judge.notes())
         with (out / PREDICTIONS).open("a", encoding="utf-8") as file:
             for some in _batches([item for item in items if item.key not in done]):
-                for one in _answered(model, some, metrics, options, by_likelihood=by_likelihood):
+                for one in _answered(model, some, judge, options, by_likelihood=by_likelihood):
                     found.answers.append(one)
-                    file.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
+                    file.write(one.line() + "\n")
                 file.flush()
                 if told:
                     told(len(found.answers), len(items))
+        found.notes += _notes_on(found.answers)
     return found
 
 
-def _items(
-    components: Sequence[Component], model: AudioFlamingo, max_rows: int | None
-) -> tuple[list[Item], list[BadRow]]:
-    items: list[Item] = []
-    bad: list[BadRow] = []
-    reading = Reading(model.defaults.max_windows)
-    for component in components:
-        path = component.path
-        rows, left_out = read_rows(path) if isinstance(path, Path) else path.read(reading)
-        bad += left_out
-        for row in rows[: math.ceil(len(rows) * component.share)][:max_rows]:
-            try:
-                sound_s = sum(map(duration_s, row.sounds))
-            except FlamingoError as error:
-                bad.append(BadRow(row.origin, row.id[:100], str(error)))
-            else:
-                turns = [turn for turn, (role, _) in enumerate(row.turns) if role == "assistant"]
-                items += [Item(path.name, row, turn, sound_s) for turn in turns]
-    if not items:
-        raise TrainingDataError("no row is left to evaluate")
-    keys = [item.key for item in items]
-    if len(set(keys)) < len(keys):
-        raise OptionError("two sets of the data have one name and ids in common; give each file a name of its own")
-    return items, bad
+def _references_of(components: Sequence[Component], max_windows: int, metric: Metric | None) -> list[Item]:
+    if not components:
+        return []
+    found = items_of(components, max_windows, metric=metric, with_sounds=False)
+    check_bad_share(found.bad, found.num_rows + len(found.bad))
+    captions = [item for item in found.items if item.metric == "caption"]
+    if not captions:
+        raise OptionError("no question of the references asks for a caption; choose the metric caption (--metric)")
+    return captions
 
 
-def _check(item: Item, metric: Metric) -> None:
-    """Before anything is asked: a truth that is none would be found after hours else."""
-    try:
-        judged(metric, item.question, item.truth, "")
-    except ValueError as error:
-        raise OptionError(f"{item.row.origin or item.row.id}: {error}; choose another --metric, or none") from error
+def _notes_on(answers: Sequence[Judged]) -> list[str]:
+    long = sum(one.verdict.metric == "caption" and len(one.answer) > MAX_TEXT_CHARS for one in answers)
+    told = f"{long:,} captions of more than {MAX_TEXT_CHARS:,} characters were not read, and count as saying nothing"
+    return [told] if long else []
 
 
 def _run_values(
@@ -185,6 +170,8 @@ def _run_values(
     digest = hashlib.sha256()
     for item in items:
         digest.update(repr((item.key, item.row.turns, [sound.name for sound in item.row.sounds])).encode())
+        if item.metric == "caption":
+            digest.update(repr((item.metric, item.references)).encode())
     weights = hashlib.sha256(fingerprint(model.model).dumps().encode()).hexdigest()
     return {
         "model": model.name,
@@ -204,7 +191,8 @@ def _kept(out: Path, values: dict[str, Any]) -> dict[str, Judged]:
         except ValueError:
             earlier = None
         if earlier != values:
-            changed = [name for name in values if not isinstance(earlier, dict) or earlier.get(name) != values[name]]
+            kept = earlier if isinstance(earlier, dict) else {}
+            changed = [name for name in values | kept if kept.get(name) != values.get(name)]
             raise OptionError(
                 f"{out} holds another run (other {', '.join(changed)}); choose another --out, or remove this one"
             )
@@ -219,8 +207,7 @@ def _kept(out: Path, values: dict[str, Any]) -> dict[str, Judged]:
             predictions.write_text("".join(whole), encoding="utf-8")
         for number, line in enumerate(whole, 1):
             try:
-                read = json.loads(line)
-                one = Judged(**{**read, "verdict": Verdict(**read["verdict"])})
+                one = Judged.of_line(line)
             except (ValueError, TypeError, KeyError) as error:
                 raise OptionError(f"{predictions}, line {number}, is damaged; remove {out} and begin anew") from error
             done[one.key] = one
@@ -243,7 +230,7 @@ def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
 def _answered(
     model: AudioFlamingo,
     items: Sequence[Item],
-    metrics: dict[str, Metric],
+    judge: Judge,
     options: dict[str, Any],
     *,
     by_likelihood: bool,
@@ -255,7 +242,7 @@ def _answered(
             asked[place] = as_conversation(item.row, [load_sound(sound) for sound in item.row.sounds])[: item.turn]
         except FlamingoError as error:
             failed[place] = error
-    chosen = [place for place in asked if by_likelihood and metrics[items[place].key] == "choice"]
+    chosen = [place for place in asked if by_likelihood and items[place].metric == "choice"]
     given: dict[int, Reply | FlamingoError] = {
         place: _likeliest(model, items[place], asked.pop(place), options) for place in chosen
     }
@@ -266,11 +253,11 @@ def _answered(
         reply = failed.get(place) or given[place]
         is_error = isinstance(reply, FlamingoError)
         text, thoughts = ("", "") if isinstance(reply, FlamingoError) else (reply.text, reply.thoughts)
-        verdict = judged(metrics[item.key], item.question, item.truth, text)
+        verdict = judge.verdict(item, text)
         found.append(
             Judged(
                 item.set_name, item.row.id, item.turn, item.question, item.truth, text, thoughts, verdict,
-                str(reply) if is_error else "",
+                str(reply) if is_error else "", item.references,
             )
         )  # fmt: skip
     return found

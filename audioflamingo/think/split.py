@@ -104,22 +104,22 @@ class ThoughtSplitter:
         return before[: len(before) - num_held]
 
     def _in_prose(self) -> str:
-        thoughts = ""
+        # One pass: a long text of many sentences is neither copied nor searched anew for each of them.
+        held, place = self._held, 0
+        close = held.find(CLOSE)
         while True:
-            conclusion = _CONCLUDING.match(self._held)
+            conclusion = _CONCLUDING.match(held, place)
             if conclusion:
-                self._state, self._held = "answer", self._held[conclusion.end() :]
-                return thoughts
-            end = _SENTENCE_END.search(self._held)
-            close = self._held.find(CLOSE)
+                self._state, self._held = "answer", held[conclusion.end() :]
+                return held[:place]
+            end = _SENTENCE_END.search(held, place)
             if close >= 0 and (end is None or close < end.end()):
-                thoughts += self._held[:close]
-                self._state, self._held = "answer", self._held[close + len(CLOSE) :]
-                return thoughts
+                self._state, self._held = "answer", held[close + len(CLOSE) :]
+                return held[:close]
             if end is None:
-                return thoughts
-            thoughts += self._held[: end.end()]
-            self._held = self._held[end.end() :]
+                self._held = held[place:]
+                return held[:place]
+            place = end.end()
 
     def _answer(self) -> str:
         if self._is_doubtful:

@@ -204,14 +204,23 @@ def _place(events: Sequence[Truth], about: Truth) -> Any:
     return _only([place for place, (bed, names) in PLACES.items() if heard <= {bed, *names}])
 
 
-def _response(events: Sequence[Truth], about: Truth) -> Any:
+def _answering(events: Sequence[Truth], about: Truth) -> Truth | None:
     """What is said right after the question."""
-    said = _speech(events)
-    for asked, answered in pairwise(said):
+    for asked, answered in pairwise(_speech(events)):
         says = asked.get("says", {})
         if says.get("role") == "question" and says["about"] == about["about"]:
-            return answered["says"]["slots"][answered["says"]["slot"]]
+            return answered
     return None
+
+
+def _response(events: Sequence[Truth], about: Truth) -> Any:
+    answered = _answering(events, about)
+    return answered["says"]["slots"][answered["says"]["slot"]] if answered else None
+
+
+def _reply(events: Sequence[Truth], about: Truth) -> Any:
+    answered = _answering(events, about)
+    return answered["text"] if answered else None
 
 
 def _word_times(events: Sequence[Truth], about: Truth) -> list[list[Any]]:
@@ -268,6 +277,7 @@ RULES: dict[str, Callable[[Sequence[Truth], Truth], Any]] = {
         [e["says"]["cause"] for e in _speech(events) if e.get("says", {}).get("effect") == about["effect"]]
     ),
     "response": _response,
+    "reply": _reply,
     "word_times": _word_times,
     "dialogue": _dialogue,
     **EVENT_RULES,

@@ -81,6 +81,7 @@ class Order:
             "tasks": list(self.tasks), "seed": self.seed, "audio": self.audio, "split": world.split,
             "strength": world.strength, "longest_s": world.longest_s, "engines": list(world.engines),
             "soundfonts": {font.name: _digest(font) for font in world.soundfonts},
+            **({"codec": world.codec} if world.codec else {}),
         }  # fmt: skip
 
 
@@ -181,7 +182,7 @@ def _prepare(order: Order, folder: Path) -> None:
     settings, path = order.settings(), folder / SETTINGS
     if path.is_file():
         before = _settings_of(path)
-        different = sorted(name for name in settings if before.get(name) != settings[name])
+        different = sorted(name for name in {*settings, *before} if before.get(name) != settings.get(name))
         if different:
             raise OptionError(f"{folder} holds an export with other {', '.join(different)}; choose another --out.")
     elif folder.exists() and any(folder.iterdir()):

@@ -122,7 +122,8 @@ def _truth(clip: Timeline) -> str:
         f"<td>{escape(_details(event))}</td></tr>"
         for event in clip.events
     )
-    return f"<details><summary>truth ({len(clip.events)} events)</summary><table>{rows}</table></details>"
+    told = f"{len(clip.events)} events" + (f", through {clip.codec}" if clip.codec else "")
+    return f"<details><summary>truth ({escape(told)})</summary><table>{rows}</table></details>"
 
 
 def _details(event: Heard) -> str:

@@ -111,6 +111,28 @@ def statement(
     raise AssertionError(f"no statement about {topic}")
 
 
+def statement_with(
+    rng: random.Random, slot: str, word: str, *, test: bool = False, avoid: frozenset[str] = frozenset()
+) -> Statement:
+    """A random statement of a side that has a word in a slot.
+
+    Args:
+        rng: draws it.
+        slot: a key of `WORDS` that some pattern has.
+        word: that stands in it.
+        test: the side.
+        avoid: words that may not be in other slots.
+    """
+    fitting = [index for index, pattern in enumerate(PATTERNS) if slot in _SLOT.findall(pattern.text)]
+    for _ in range(MAX_DRAWS):
+        index = rng.choice(fitting)
+        slots = {**draw_slots(rng, PATTERNS[index].text), slot: word}
+        text = fill(PATTERNS[index].text, slots)
+        if avoid.isdisjoint(slots.values()) and belongs(text, test):
+            return Statement(text, {"topic": PATTERNS[index].topic, "slots": slots, "pattern": index})
+    raise AssertionError(f"no statement with {word} as {slot}")
+
+
 def question_about(said: Mapping[str, Any], slot: str, *, held_out: bool, rng: random.Random) -> str:
     """What to ask for the word in a slot of a statement."""
     phrasings = PATTERNS[said["pattern"]].asks[slot]
@@ -168,3 +190,14 @@ def exchange(rng: random.Random, *, test: bool = False) -> tuple[Statement, Stat
                 Statement(texts[1], {**facts, "role": "response"}),
             )
     raise AssertionError("no exchange")
+
+
+def replies(response: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of all responses to the question of an `exchange`, by the word that answers it.
+
+    Args:
+        response: facts of the one that is given.
+    """
+    slot, slots = response["slot"], response["slots"]
+    (text,) = (text for _, text, answers, _ in EXCHANGES if answers == slot)
+    return {word: fill(text, {**slots, slot: word}) for word in WORDS[slot]}

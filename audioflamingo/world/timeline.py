@@ -20,6 +20,7 @@ from audioflamingo.errors import OptionError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world import disguise, rooms, sounds
 from audioflamingo.world.cast import Voice
+from audioflamingo.world.codecs import check_codec, coded
 from audioflamingo.world.distance import Hall, heard_from, loudness
 from audioflamingo.world.height import heights
 from audioflamingo.world.music import midi, synth
@@ -63,6 +64,7 @@ class World:
         shortest_s: of the scenes of long tasks.
         soundfont_share: of the music that goes through soundfonts, where there are any.
         phrasings: of the questions: those of the split's side, or always those of one side.
+        codec: that every clip goes through at last (`codecs.check_codec`); None leaves that to the task.
     """
 
     split: Split = "train"
@@ -75,6 +77,7 @@ class World:
     shortest_s: float = 30.0
     soundfont_share: float = 0.5
     phrasings: Literal["split", "train", "held_out"] = "split"
+    codec: str | None = None
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -88,6 +91,8 @@ class World:
         kept = [font.name for font in self.soundfonts if font.resolve().name in midi.HELD_OUT_FONTS]
         if kept and self.split == "train":
             raise OptionError(f"{kept[0]} is kept for testing; give another soundfont, or another split than train.")
+        if self.codec is not None:
+            check_codec(self.codec)
         if not self.engines:
             object.__setattr__(self, "engines", HELD_OUT_ENGINES if self.unknown else TRAIN_ENGINES)
 
@@ -152,10 +157,14 @@ class Heard:
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """A finished scene: (N,) float32 samples at 16 kHz within [-1, 1], and everything in it by order of its start."""
+    """A finished scene: (N,) float32 samples at 16 kHz within [-1, 1], and everything in it by order of its start.
+
+    `codec` is what it went through at last, if it was a codec that is told.
+    """
 
     samples: Samples
     events: tuple[Heard, ...]
+    codec: str | None = None
 
     @property
     def duration_s(self) -> float:
@@ -167,6 +176,14 @@ class Timeline:
         """What is not background."""
         return tuple(event for event in self.events if event.layer == "front")
 
+    def through(self, codec: str) -> Timeline:
+        """The same scene as it comes out of a codec.
+
+        Raises:
+            OptionError: there is no such codec, or something about it is to be drawn yet.
+        """
+        return replace(self, samples=coded(self.samples, codec), codec=codec)
+
     def truth(self) -> dict[str, Any]:
         """Everything as JSON values: what the independent checker gets to see."""
         events = []
@@ -175,7 +192,8 @@ class Timeline:
             del values["heights"]  # for training: no question is about it
             values["transcript"] = normalise(event.text) if event.text else None
             events.append({name: value for name, value in values.items() if value is not None})
-        return {"duration_s": round(self.duration_s, DIGITS), "events": events}
+        told = {"duration_s": round(self.duration_s, DIGITS), "events": events}
+        return told if self.codec is None else {**told, "codec": self.codec}
 
 
 class Stage:

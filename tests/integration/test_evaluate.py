@@ -9,6 +9,7 @@ import pytest
 
 from audioflamingo import load_model
 from audioflamingo.errors import FlamingoError
+from audioflamingo.eval.captions import FIGURES, judge_captions
 from audioflamingo.eval.report import figures, write_report
 from audioflamingo.eval.run import BAD_ROWS, PREDICTIONS, evaluate
 from audioflamingo.train.data.mixtures import parse_mixture
@@ -116,6 +117,73 @@ def test_the_likeliest_option(nano, data, tmp_path):
     assert found.answers[0].answer == max(scores, key=lambda score: score.log_likelihood).text
     with pytest.raises(FlamingoError, match="other choices"):
         run(nano, data, tmp_path / "out", max_rows=1)
+
+
+DESCRIBE = "<sound>\nDescribe the recording."
+CAPTIONS = [
+    row("dog", DOG, DESCRIBE, "A dog barks, then a church bell rings.") | {"references": ["Barking before a bell."]},
+    row("dog again", DOG, DESCRIBE, "A hound barks and a bell tolls."),
+    row("man", MAN, DESCRIBE, "A man says when the train to London leaves."),
+    row("open", DOG, "<sound>\nWhat do you hear?", "A dog barking, then a bell."),
+]
+
+
+def test_captions_are_judged_by_all_references_of_a_sound(nano, data, tmp_path):
+    data.write_text(json.dumps(CAPTIONS))
+    found = run(nano, data, tmp_path / "out")
+    dog, man, _ = found.answers
+    assert dog.references == (
+        CAPTIONS[0]["conversations"][1]["value"],
+        "Barking before a bell.",
+        CAPTIONS[1]["conversations"][1]["value"],
+    )
+    scores = judge_captions([dog.answer, man.answer], [dog.references, man.references])
+    rows = {one.name: one for one in figures(found)}
+    assert {name: rows[name].measured for name in FIGURES} == scores
+    assert rows["F1 of words, open answers"].measured.num_items == 1
+    assert scores["CIDEr-D"].value == pytest.approx((dog.verdict.score + man.verdict.score) / 2)
+    assert f"| test.json | CIDEr-D | {scores['CIDEr-D'].value:.3f} |" in write_report(found, tmp_path / "out", {})
+    again = run(nano, data, tmp_path / "out")
+    assert (again.num_kept, again.answers) == (3, found.answers)
+    lines = [json.loads(line) for line in (tmp_path / "out" / PREDICTIONS).read_text().splitlines()]
+    assert ["references" in line for line in lines] == [True, True, False]
+    data.write_text(json.dumps([CAPTIONS[0] | {"references": ["Barking."]}, *CAPTIONS[1:]]))
+    with pytest.raises(FlamingoError, match=r"holds another run \(other data\)"):
+        run(nano, data, tmp_path / "out")
+
+
+def test_a_part_of_a_set_of_captions_scores_as_in_the_whole(nano, data, tmp_path):
+    data.write_text(json.dumps(CAPTIONS))
+    whole = parse_mixture(str(data))
+    alone = run(nano, data, tmp_path / "alone", max_rows=1)
+    assert [note.startswith("CIDEr-D of test.json is 0 by definition") for note in alone.notes] == [True]
+    assert figures(alone)[0].measured.value == 0
+    assert (
+        "Note: CIDEr-D of test.json is 0"
+        in (write_report(alone, tmp_path, {}), (tmp_path / "report.md").read_text())[1]
+    )
+    part = run(nano, data, tmp_path / "part", max_rows=1, references=whole)
+    assert part.notes == []
+    assert part.answers[0].verdict == run(nano, data, tmp_path / "all").answers[0].verdict
+    with pytest.raises(FlamingoError, match=r"holds another run \(other references\)"):
+        run(nano, data, tmp_path / "part", max_rows=1)
+    data.write_text(json.dumps(ROWS))
+    with pytest.raises(FlamingoError, match="no question of the references asks for a caption"):
+        run(nano, data, tmp_path / "none", references=parse_mixture(str(data)))
+
+
+def test_the_verb_judges_captions(data, tmp_path):
+    data.write_text(json.dumps(CAPTIONS[:1]))
+    command = [sys.executable, "-m", "audioflamingo", "eval", "--data", str(data), "--metric", "caption"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "note: CIDEr-D of test.json is 0 by definition" in done.stderr
+    assert "| test.json | CIDEr-D | 0.000 | 0.000 to 0.000 | 1 |" in done.stdout
+    (tmp_path / "bad.json").write_text(json.dumps([CAPTIONS[0] | {"references": []}]))
+    command += ["--references", str(tmp_path / "bad.json"), "--out", str(tmp_path / "other")]
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "bad.json" in wrong.stderr
 
 
 def test_the_verb(data, tmp_path):

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from audioflamingo.model.kernels import tuning
 from audioflamingo.model.kernels.availability import is_hopper, is_interpreted, launches_early, runs_triton
+from audioflamingo.model.kernels.codes import codes_product, takes_codes
 from audioflamingo.model.kernels.digits import digits, takes_digits
 from audioflamingo.model.kernels.elementwise import swiglu
 from audioflamingo.model.kernels.norm import early_option, rms_norm
@@ -43,6 +44,8 @@ def few_rows(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
         plans = [plan for plan in plans if plan.splits == 1]
     if any(plan.way == "digits" for plan in plans) and not takes_digits(x):
         plans = [plan for plan in plans if plan.way != "digits"]
+    if any(plan.way == "codes" for plan in plans) and not takes_codes(x, weight.kind):
+        plans = [plan for plan in plans if plan.way != "codes"]
     if x.dtype == torch.float32:  # the matrix units take no fp32: the way "places" would run on the plain ones
         plans = [plan for plan in plans if plan.way != "places"]
     key = _key(x, weight, around)
@@ -87,7 +90,7 @@ def run_plan(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tensor:
         x, around = rms_norm(x, *around.norm), replace(around, norm=None)
     if plan.way == "places":
         return _places(x, weight, around, plan)
-    parts = _narrow(x, weight, around, plan)
+    parts = (codes_product if plan.way == "codes" else _narrow)(x, weight, around, plan)
     if plan.splits == 1 or around.leaves_parts:
         return parts
     return parts.sum(0).to(x.dtype)

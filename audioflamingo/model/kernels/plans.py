@@ -19,7 +19,8 @@ class Plan:
 
     Attributes:
         way: matrix-vector on the plain units, the same over words of few-bit weights, narrow matrix product on the
-            matrix units, the same over words of few-bit weights, whole numbers on the matrix units, or torch's own.
+            matrix units, the same over words of few-bit weights, whole numbers on the matrix units for one row, weights
+            as they are stored on the matrix units for more, or torch's own.
         block_n: outputs of a program.
         block_k: inputs of a step; of "digits" 128 a warp.
         warps: of a program.
@@ -28,7 +29,7 @@ class Plan:
         registers: of a thread at most; 0 for what the compiler likes.
     """
 
-    way: Literal["vector", "words", "narrow", "places", "digits", "torch"]
+    way: Literal["vector", "words", "narrow", "places", "digits", "codes", "torch"]
     block_n: int = 0
     block_k: int = 0
     warps: int = 4
@@ -103,6 +104,8 @@ def plans_for(kind: str, num_rows: int, num_outputs: int, num_inputs: int, is_ga
         plans += _by_places(kind, num_rows, is_gated)
     if kind in ("int8", "int4") and num_rows == 1 and num_inputs % GROUP == 0:
         plans = _by_digits(num_inputs) + plans
+    if kind != "plain" and num_rows > 1 and num_inputs % GROUP == 0:
+        plans = _by_codes(num_outputs, is_gated) + plans
     if kind == "int4":
         plans = [plan for plan in plans if plan.way == "words" or plan.block_k % GROUP == 0]
     return [*plans, TORCH] if kind == "plain" else plans
@@ -123,6 +126,14 @@ def _by_digits(num_inputs: int) -> list[Plan]:
     if num_inputs > _MANY_INPUTS:
         return [_digits(4, 8), _digits(8, 3, registers=128), _digits(4, 10)]
     return [_digits(4, 3), _digits(4, 4), _digits(4, 7, registers=168), _digits(8, 4, registers=128)]
+
+
+def _by_codes(num_outputs: int, is_gated: bool) -> list[Plan]:
+    """More outputs a program read the inputs less often, more programs keep more of the weight under way."""
+    plans = [Plan("codes", 64, GROUP, 4, 3), Plan("codes", 128, GROUP, 8, 3), Plan("codes", 64, GROUP, 4, 4)]
+    if num_outputs < _FEW_OUTPUTS:
+        plans += [Plan("codes", 64, GROUP, 4, 4, splits=4), Plan("codes", 128, GROUP, 8, 4, splits=4)]
+    return plans if is_gated else [*plans, Plan("codes", 128, GROUP, 4, 4)]
 
 
 def _for_one_row(kind: str, num_inputs: int, is_gated: bool) -> list[Plan]:

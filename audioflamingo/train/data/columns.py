@@ -20,6 +20,7 @@ ANSWER_NAMES = ("answer", "response", "output")
 TRANSCRIPT_NAMES = ("transcription", "transcript", "sentence", "text")
 CAPTION_NAMES = ("caption",)
 CONVERSATION_NAMES = ("conversations",)
+REFERENCE_NAMES = ("references",)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Columns:
         conversations: whole conversations, in the place of the two.
         id: unique name of a record; None numbers them.
         ask: one question for all records, where no column holds it.
+        references: a list of all true answers, where there are several.
     """
 
     sound: str | None = None
@@ -41,6 +43,7 @@ class Columns:
     conversations: str | None = None
     id: str | None = None
     ask: str | None = None
+    references: str | None = None
 
     @classmethod
     def from_registry(cls, values: Mapping[str, Any], name: str) -> Columns:
@@ -61,14 +64,15 @@ class Columns:
         Raises:
             TrainingDataError: a named column does not exist, or none holds an answer.
         """
-        for given in (self.sound, self.question, self.answer, self.conversations, self.id):
+        for given in (self.sound, self.question, self.answer, self.conversations, self.id, self.references):
             if given is not None and given not in names:
                 raise TrainingDataError(f"{where} has no column {given!r}; it has: {_listed(names)}")
         sound = self.sound or _first(SOUND_NAMES, names)
         conversations = self.conversations or (None if self.answer else _first(CONVERSATION_NAMES, names))
         key = self.id or ("id" if "id" in names else None)
+        references = self.references or _first(REFERENCE_NAMES, names)
         if conversations is not None:
-            return Columns(sound=sound, conversations=conversations, id=key)
+            return Columns(sound=sound, conversations=conversations, id=key, references=references)
         answer = self.answer or _first((*ANSWER_NAMES, *CAPTION_NAMES, *TRANSCRIPT_NAMES), names)
         if answer is None:
             raise TrainingDataError(
@@ -76,17 +80,18 @@ class Columns:
                 '{"NAME": {"datasets": "...", "sound": "audio", "question": "q", "answer": "a"}}'
             )
         question = None if self.ask else self.question or _first(QUESTION_NAMES, names)
-        return Columns(sound, question, answer, None, key, self.ask or _usual_question(answer, question))
+        return Columns(sound, question, answer, None, key, self.ask or _usual_question(answer, question), references)
 
     def row(self, record: Mapping[str, Any], number: int) -> dict[str, Any]:
-        """A record's `id` and `conversations` as `parse_row` checks them; needs `found` columns."""
+        """A record's `id`, `conversations` and `references` as `parse_row` checks them; needs `found` columns."""
         key = record.get(self.id) if self.id else str(number)
+        references = record.get(self.references) if self.references else None
         if self.conversations is not None:
-            return {"id": key, "conversations": _turns(record.get(self.conversations))}
+            return {"id": key, "conversations": _turns(record.get(self.conversations)), "references": references}
         question = record.get(self.question) if self.question else self.ask
         answer = record.get(self.answer or "")
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-        return {"id": key, "conversations": turns}
+        return {"id": key, "conversations": turns, "references": references}
 
 
 def _usual_question(answer: str, question: str | None) -> str | None:

@@ -48,7 +48,8 @@ class HubDataset:
         """See `Source`."""
         table = _opened(self.where, self.split)
         columns = self.columns.found(table.column_names, self.name)
-        texts = [name for name in (columns.question, columns.answer, columns.conversations, columns.id) if name]
+        told = (columns.question, columns.answer, columns.conversations, columns.id, columns.references)
+        texts = [name for name in told if name]
         plain = table.select_columns(texts)
         sounds = None if columns.sound is None else _undecoded(table, columns.sound, self.name)
         return gathered(self._records(plain, sounds, columns), self.name)

@@ -1,7 +1,8 @@
 """One row of training data, checked as far as its own text goes: `parse_row` knows no tokenizer and opens no sound.
 
 The form is NVIDIA's: `id`, `sound` (a path, a list of paths, or none), `duration` in seconds, and `conversations`,
-whose turns have `from` ("human" and "gpt" in turn, perhaps a "system" first) and `value`.
+whose turns have `from` ("human" and "gpt" in turn, perhaps a "system" first) and `value`. A row with one answer may
+have `references`: a list of all its true answers, where there are several, as of captions.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ROLES: dict[str, Role] = {
     "system": "system",
 }
 MAX_SOUNDS = 64  # of one conversation; the longest published ones have eight
+MAX_REFERENCES = 1_000
 MAX_DURATION_S = 24 * 3600.0
 
 
@@ -43,6 +45,7 @@ class Row:
         turns: role and text of every turn; texts of users may hold `<sound>` and `<sound-k>`.
         duration_s: what the row says about its sound's length, or None.
         origin: file and place, for reports.
+        references: all true answers of a row with one, where it lists them; training learns the turn alone.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Row:
     turns: tuple[tuple[Role, str], ...]
     duration_s: float | None = None
     origin: str = ""
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,14 @@ def make_row(values: Mapping[str, Any], sounds: tuple[SoundSource, ...], origin:
     """
     if len(sounds) > MAX_SOUNDS:
         raise TrainingDataError(f"it has {len(sounds)} sounds, at most {MAX_SOUNDS} are allowed")
+    turns = _turns(values.get("conversations"))
     return Row(
         id=_id(values.get("id"), origin),
         sounds=sounds,
-        turns=_turns(values.get("conversations")),
+        turns=turns,
         duration_s=_duration_s(values.get("duration")),
         origin=origin,
+        references=_references(values.get("references"), sum(role == "assistant" for role, _ in turns)),
     )
 
 
@@ -142,6 +148,18 @@ def _turn(turn: Any, number: int) -> tuple[Role, str]:
     if not text.strip():
         raise TrainingDataError(f"its turn {number} is empty")
     return ROLES[role], text
+
+
+def _references(value: Any, num_answers: int) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.strip() for one in value):
+        raise TrainingDataError(f"its references are {_shown(value)}, expected a list of texts, one or more")
+    if len(value) > MAX_REFERENCES:
+        raise TrainingDataError(f"it has {len(value):,} references, at most {MAX_REFERENCES:,} are allowed")
+    if num_answers != 1:
+        raise TrainingDataError(f"its references belong to one answer, and its conversation has {num_answers}")
+    return tuple(value)
 
 
 def _shown(value: Any) -> str:

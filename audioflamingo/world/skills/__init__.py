@@ -7,13 +7,16 @@ and the history of a piece are left out: nothing that we render would make their
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from audioflamingo.errors import OptionError
+from audioflamingo.world.codecs import ANY, drawn
 from audioflamingo.world.scenes import Dice
 from audioflamingo.world.skills import (
     at_once,
     by_example,
     chat,
+    choices,
     how_far,
     long,
     music,
@@ -48,6 +51,10 @@ _ALL = (
     Skill("nothing_there", "AudioSkills", "noise and silence", sounds.nothing_there),
     Skill("simultaneous", "AudioSkills", "what sounds at the same time", at_once.simultaneous, learnt=False),
     Skill("distance", "AudioSkills", "which source is nearer, farther, equally far", how_far.distance, learnt=False),
+    Skill(
+        "counting_choice", "AudioSkills", "how often, how many kinds: one of four numbers", choices.counting_choice,
+        learnt=False, coded=True,
+    ),
     Skill("emotion", "LongAudio", "the mood of a voice as rendered", speech.emotion),
     Skill("emotion_flip", "LongAudio", "a mood that changes", speech.emotion_flip, is_long=True),
     Skill("needle", "LongAudio", "one statement in a long talk", long.needle, is_long=True),
@@ -57,6 +64,10 @@ _ALL = (
     Skill("topic_relation", "LongAudio", "the same topic or not", long.topic_relation, is_long=True),
     Skill("causal", "LongAudio", "why something happened", long.causal_qa, is_long=True),
     Skill("response", "LongAudio", "what is answered to a question", long.response_qa, is_long=True),
+    Skill(
+        "response_choice", "LongAudio", "what is answered to a question: one of four", choices.response_choice,
+        is_long=True, learnt=False, coded=True,
+    ),
     Skill("think", "AF-Think", "evidence with times, then the answer", think.think),
     Skill("chat", "AF-Chat", "dialogues over several clips", chat.chat, paired=False),
     Skill("several_clips", "AF-Chat", "which of several clips, compare, what is in one", several.several_clips),
@@ -64,7 +75,7 @@ _ALL = (
     Skill("caption", "caption", "everything in a sentence", whole.caption, paired=False),
     Skill("transcript", "transcript", "words, and their times", whole.transcript, paired=False),
     Skill("dialogue_transcript", "transcript", "who says what", whole.dialogue_transcript, paired=False),
-)
+)  # fmt: skip
 SKILLS: dict[str, Skill] = {skill.name: skill for skill in _ALL}
 
 
@@ -100,4 +111,15 @@ def make(name: str, world: World, seed: int, index: int) -> Made:
     key = (seed, stable_hash(f"{world.split} {name}"))
     plan = random.Random(repr((*key, pair, "plan")))
     asking = random.Random(repr((*key, pair, "asking")))
-    return skill.make(Job(world, Dice.of(*key, index), plan, asking, flip))
+    made = skill.make(Job(world, Dice.of(*key, index), plan, asking, flip))
+    return _coded(made, skill, world, random.Random(repr((*key, index, "codec"))))
+
+
+def _coded(made: Made, skill: Skill, world: World, rng: random.Random) -> Made:
+    """Every clip through the world's codec, or where it has none sometimes through one of the task's own."""
+    clips = []
+    for clip in made.clips:
+        own = ANY if skill.coded and rng.random() < world.strength else None
+        codec = world.codec or own
+        clips.append(clip.through(drawn(codec, rng)) if codec else clip)
+    return replace(made, clips=tuple(clips))

@@ -137,6 +137,7 @@ class Skill:
         paired: whether flipped jobs ask the same question with another answer.
         is_long: whether scenes last 30 s and more.
         learnt: whether the embedded model was trained on it; its recipe and its table know nothing of other skills.
+        coded: whether clips go through codecs, as often as the world's strength says.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Skill:
     paired: bool = True
     is_long: bool = False
     learnt: bool = True
+    coded: bool = False
 
 
 def label(kind: str) -> str:
@@ -206,6 +208,11 @@ def ask(
     """
     if not pool or job.asking.random() < 0.5:
         return Turn(question, told or sentence(right), truth.rule, truth.about, truth.value)
+    return choose(job, question, right, truth, pool=pool, keep=keep)
+
+
+def choose(job: Job, question: str, right: str, truth: Truth, *, pool: Sequence[str], keep: Sequence[str] = ()) -> Turn:
+    """A multiple choice of four, or of as many as there are; arguments as those of `ask`."""
     fixed = sorted({right, *keep})
     others = [option for option in sorted(set(pool)) if option not in fixed]
     options = sorted(fixed + job.asking.sample(others, min(len(others), max(0, 4 - len(fixed)))))

@@ -282,7 +282,7 @@ def _other_cause(job: Job, one: Statement) -> Statement:
 def response_qa(job: Job) -> Made:
     """What one voice answers to the question of another."""
     total_s = length_s(job)
-    first, second = _two_responses(job)
+    first, second = two_responses(job)
     asking, answering = second if job.flip else first
     cast = job.cast("female", "male")
     stage = job.stage()
@@ -299,7 +299,7 @@ def response_qa(job: Job) -> Made:
     return Made((stage.close(duration_s=SHORTEST_S),), ((turn,),))
 
 
-def _two_responses(job: Job) -> tuple[tuple[Statement, Statement], tuple[Statement, Statement]]:
+def two_responses(job: Job) -> tuple[tuple[Statement, Statement], tuple[Statement, Statement]]:
     """Two exchanges about the same matter with different answers."""
     first = exchange(job.plan, test=job.test)
     while True:

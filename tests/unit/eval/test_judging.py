@@ -61,9 +61,15 @@ def test_the_metric_follows_question_and_truth(question, truth, metric):
         ("open", "What?", "A dog barking.", "A cat purring", 0, True),
         ("open", "What?", "rain and wind", "wind", 0.5, True),
         ("open", "What?", "rain", "", 0, False),
+        ("open", "What?", "It rains. A dog barks.", "It rains. A dog barks.", 1, True),
+        ("open", "What?", "A dog barks.", "It rains. A dog barks.", 2 / 3, True),
+        ("open", "What?", "A dog barks.", "It rains? No. Therefore, the answer is: a dog barks.", 1, True),
         ("words", "Transcribe.", "one two three four", "One, two, free four.", 0.75, True),
         ("words", "Transcribe.", "one two", "one two three four five", 0, True),
         ("words", "Transcribe.", "one two", "The content of the input audio is 'one two'.", 1, True),
+        ("words", "Transcribe.", "hello there i am here", "Hello there. I am here!", 1, True),
+        ("words", "Transcribe.", "Hello there. I am here.", "I am here", 0.6, True),
+        ("words", "Transcribe.", "one two", "<think>Who? He.</think>One two", 1, True),
         ("words", "Transcribe.", "There is no speech.", "There is no speech.", 1, True),
     ],
 )
@@ -84,6 +90,11 @@ def test_word_errors_are_counted():
 def test_a_truth_that_is_none_for_the_metric(metric, question, truth):
     with pytest.raises(ValueError, match="the true answer"):
         judged(metric, question, truth, "anything")
+
+
+def test_a_caption_is_judged_among_others():
+    with pytest.raises(ValueError, match="judged_caption"):
+        judged("caption", "Describe the sound.", "rain", "rain")
 
 
 @pytest.mark.parametrize(

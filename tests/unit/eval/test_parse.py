@@ -1,6 +1,6 @@
 import pytest
 
-from audioflamingo.eval.parse import number_in, option_letter, yes_or_no
+from audioflamingo.eval.parse import number_in, option_letter, whole_answer, yes_or_no
 
 OPTIONS = ("dog", "hot dog", "a bell")
 
@@ -45,3 +45,21 @@ def test_yes_or_no(text, said):
 )
 def test_numbers(text, number):
     assert number_in(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "concludes", "answer"),
+    [
+        ("It rains. Wind blows. ", False, "It rains. Wind blows."),
+        ("It rains. Wind blows.", True, "It rains. Wind blows."),
+        ("It rains. So the answer is: wind. And rain.", True, "wind. And rain."),
+        ("He sang. The answer is blowing in the wind.", False, "He sang. The answer is blowing in the wind."),
+        ("<think>Rain. Or not.</think> Wind. Rain.", False, "Wind. Rain."),
+        ("Rain. Or not.</think>Wind.", True, "Wind."),
+        ("<think>Rain. Or", True, ""),
+        (" <think>Rain</think>", False, ""),
+        ("", True, ""),
+    ],
+)
+def test_the_whole_answer(text, concludes, answer):
+    assert whole_answer(text, concludes=concludes) == answer
