@@ -10,16 +10,19 @@ with the kernels before and behind; and alone, the parts of the host's work that
 from __future__ import annotations
 
 import argparse
-import cProfile
 import json
-import pstats
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pauses import device, host
 
 from audioflamingo.bench.material import Material
 from audioflamingo.bench.session import DTYPES
@@ -38,8 +41,6 @@ from audioflamingo.types import Prompt, Sampling
 
 NUM_WARMUPS, NUM_REPEATS = 3, 7
 NUM_PART_REPEATS, NUM_ANSWER_TOKENS = 15, 8
-NUM_FUNCTIONS, NUM_PAUSES = 15, 15
-SHORTEST_PAUSE_US = 60
 
 
 def asked_ms(subject: Subject, prompt: Prompt) -> float:
@@ -48,47 +49,6 @@ def asked_ms(subject: Subject, prompt: Prompt) -> float:
     began = time.perf_counter()
     first_token(subject.engine, prompt)
     return 1e3 * (time.perf_counter() - began)
-
-
-def host(subject: Subject, prompt: Prompt) -> list[str]:
-    """The functions in which the host itself spends most time, waiting for the device included."""
-    synchronize(subject.device)
-    profiler = cProfile.Profile()
-    profiler.runcall(first_token, subject.engine, prompt)
-    rows = sorted(pstats.Stats(profiler).stats.items(), key=lambda row: -row[1][2])  # type: ignore[attr-defined]
-    return [
-        f"{1e3 * own:8.2f} ms {calls:6d} x {Path(file).name}:{line} {name}"
-        for (file, line, name), (calls, _, own, *_) in rows[:NUM_FUNCTIONS]
-    ]
-
-
-def device(subject: Subject, prompt: Prompt) -> dict[str, Any]:
-    """How long a GPU worked, and its longest pauses."""
-    from torch.profiler import ProfilerActivity
-
-    synchronize(subject.device)
-    with torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as found:
-        first_token(subject.engine, prompt)
-        synchronize(subject.device)
-    kernels = sorted(
-        (one.time_range.start, one.time_range.end, one.name)
-        for one in found.events()
-        if str(one.device_type) == "DeviceType.CUDA"
-    )
-    pauses, end, last, worked = [], kernels[0][0], "nothing", 0.0
-    for begin, stop, name in kernels:
-        if begin - end >= SHORTEST_PAUSE_US:
-            pauses.append((begin - end, begin - kernels[0][0], f"{last[:60]} | {name[:60]}"))
-        worked += max(0.0, stop - max(begin, end))
-        if stop > end:
-            end, last = stop, name
-    return {
-        "worked ms": round(worked / 1e3, 2),
-        "first to last ms": round((end - kernels[0][0]) / 1e3, 2),
-        "pauses": [f"{size:7.0f} us at {at / 1e3:7.2f} ms: {names}" for size, at, names in sorted(pauses)[::-1]][
-            :NUM_PAUSES
-        ],
-    }
 
 
 @torch.inference_mode()
@@ -118,6 +78,10 @@ def parts_us(subject: Subject, material: Material, prompt: Prompt) -> dict[str, 
     return {name: _median_us(prepare, work) for name, (prepare, work) in works.items()}
 
 
+def _first_token(subject: Subject, prompt: Prompt) -> Callable[[], object]:
+    return lambda: first_token(subject.engine, prompt)
+
+
 def _sequence(prompt: Prompt, config: ModelConfig) -> Sequence:
     pieces = pieces_of(prompt, config.audio_token_id, are_numbered=config.time_rotary is not None)
     return Sequence(0, prompt, Sampling(), config.decoder.max_positions, pieces)
@@ -139,9 +103,9 @@ def profiled(subject: Subject, ask: Callable[[], Prompt]) -> dict[str, Any]:
         asked_ms(subject, ask())
     times = [asked_ms(subject, ask()) for _ in range(NUM_REPEATS)]
     row: dict[str, Any] = {"first token ms": round(statistics.median(times), 2), "least ms": round(min(times), 2)}
-    row["host"] = host(subject, ask())
+    row["host"] = host(_first_token(subject, ask()), subject.device)
     if subject.device.type == "cuda":
-        row["device"] = device(subject, ask())
+        row["device"] = device(_first_token(subject, ask()), subject.device)
     return row
 
 

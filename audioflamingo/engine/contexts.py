@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
@@ -148,6 +148,39 @@ def _belongs(runs: list[list[tuple[int, int]]], start: int, row: int, num_slots:
     return is_even and is_alike and runs[row][0][0] + max(lengths) <= num_slots
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Neighbouring rows of a packed batch of chunks that one call reads.
+
+    Attributes:
+        rows: which.
+        packing: of chunks that begin their sequences, which see nothing but themselves; None behind a past.
+        runs: where the sequence lies that the rows are behind the past of, in stretches of slots.
+    """
+
+    rows: slice
+    packing: Packing | None = None
+    runs: tuple[tuple[int, int], ...] = ()
+
+
+def _spans(chunks: Rows[Chunk], device: torch.device) -> list[_Span]:
+    """Chunks that begin their sequences together as far as they are neighbours, others one by one."""
+    spans: list[_Span] = []
+    row = 0
+    for is_fresh, group in groupby(chunks, key=lambda chunk: chunk.start == 0):
+        some = list(group)
+        if is_fresh:
+            packing = Packing.of([chunk.num_tokens for chunk in some], device)
+            spans.append(_Span(slice(row, row + packing.total), packing))
+            row += packing.total
+            continue
+        for chunk in some:
+            runs = tuple(chunk.sequence.runs(chunk.end))
+            spans.append(_Span(slice(row, row + chunk.num_tokens), runs=runs))
+            row += chunk.num_tokens
+    return spans
+
+
 class ChunkContext(PaddedContext):
     """Chunks of prompts, packed: each attends to what its sequence has in the cache, and to itself."""
 
@@ -155,7 +188,7 @@ class ChunkContext(PaddedContext):
         self._cache = cache
         self._packing = Packing.of([chunk.num_tokens for chunk in chunks], cache.device)
         self._are_fresh = all(chunk.start == 0 for chunk in chunks)
-        self._runs = [] if self._are_fresh else [chunk.sequence.runs(chunk.end) for chunk in chunks]
+        self._spans = [] if self._are_fresh else _spans(chunks, cache.device)
         slots = torch.cat([slots_of(chunk.sequence, chunk.start, chunk.end) for chunk in chunks])
         self._slots = sent(slots, cache.device)
 
@@ -173,13 +206,17 @@ class ChunkContext(PaddedContext):
         """See `AttentionContext`."""
         num_new = self._packing.total
         stored = self._cache.write(layer_index, self._slots, key[:num_new], value[:num_new])
+        if not self._cache.is_read_in_place:
+            key, value = stored
         if self._are_fresh:
-            if not self._cache.is_read_in_place:
-                key, value = stored
             return attend(query, key, value, self._packing, causal=True)
-        parts = torch.split(query, list(self._packing.lengths))
-        seen = (self._cache.stretches(layer_index, runs) for runs in self._runs)
-        return torch.cat([_behind_past(part, *one) for part, one in zip(parts, seen, strict=True)])
+        return torch.cat([self._attend_span(layer_index, span, query, key, value) for span in self._spans])
+
+    def _attend_span(self, layer_index: int, span: _Span, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        rows = span.rows
+        if span.packing is not None:
+            return attend(query[rows], key[rows], value[rows], span.packing, causal=True)
+        return _behind_past(query[rows], *self._cache.stretches(layer_index, span.runs))
 
 
 def slots_of(sequence: Sequence, start: int, end: int) -> Tensor:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from threading import Lock
 from typing import Literal
 
@@ -25,7 +25,7 @@ from audioflamingo.engine.answer import Answer
 from audioflamingo.engine.blocks import BlockPool
 from audioflamingo.engine.memory import MemoryExhaustedError
 from audioflamingo.engine.runner import Runner
-from audioflamingo.engine.sampling import OverflowedError, Sampler, check_sampling, choose_tokens
+from audioflamingo.engine.sampling import OverflowedError, Sampler, begin_choice, check_sampling
 from audioflamingo.engine.scheduler import Chunk, Limits, Plan, Scheduler
 from audioflamingo.engine.sequence import Sequence
 from audioflamingo.engine.sounds import pieces_of, pieces_of_sound
@@ -126,7 +126,7 @@ class Engine:
         """
         config = self.model.config
         pieces = pieces_of(prompt, config.audio_token_id, are_numbered=config.time_rotary is not None)
-        if self._tasks:  # others run or wait: their time is not spent on naming sounds
+        if self._scheduler.running:  # others' time is not spent on naming sounds
             for piece in pieces:
                 piece.sound_keys.take()
         number = next(self._numbers) if index is None else index
@@ -247,9 +247,11 @@ class Engine:
                 sequence.is_listening = not is_done
 
     def _listen_first(self, runner: Runner) -> None:
-        """Let the device hear what is surely new to one that is alone here, while its sounds and blocks are named."""
-        if not self._scheduler.running and len(self._scheduler.waiting) == 1:
-            runner.embeddings.begin_new(self._scheduler.waiting[0].pieces)
+        """Where none runs, let the device hear what is surely new to the first, while sounds and blocks are named."""
+        if not self._scheduler.running and self._scheduler.waiting:
+            first = self._scheduler.waiting[0].pieces
+            beside = (piece for one in islice(self._scheduler.waiting, 1, None) for piece in one.pieces)
+            runner.embeddings.begin_new([*first, *islice(beside, max(0, self.limits.encoder_windows - len(first)))])
 
     def _write(self, plan: Plan, runner: Runner) -> None:
         """One more token of every answer; where all are the likeliest ones, a GPU may begin the step after it."""
@@ -288,11 +290,26 @@ class Engine:
             self._run(chunks[middle:], run)
             return
         ended = [chunk.sequence for chunk in chunks if chunk.is_last]
-        samplers = [self._tasks[sequence].sampler for sequence in ended]
-        tokens = choose_tokens(found, samplers) if isinstance(found, Tensor) else found
+        tokens: Rows[int | FlamingoError]
+        if isinstance(found, Tensor):
+            wait = begin_choice(found, [self._tasks[sequence].sampler for sequence in ended])
+            self._prepare_next()
+            tokens = wait()
+        else:
+            tokens = found
         for chunk in chunks:
             self._scheduler.computed(chunk)
         self._accept(ended, tokens)
+
+    def _prepare_next(self) -> None:
+        """While a GPU is at work, give it the sounds that may come next, and name them and their blocks."""
+        coming = self._scheduler.may_come()
+        if not coming:
+            return
+        if self.model.device.type == "cuda":  # elsewhere nothing works by itself, and tokens would wait
+            pieces = (piece for sequence in coming for piece in sequence.pieces)
+            self._ready_runner().embeddings.begin_new(islice(pieces, self.limits.encoder_windows))
+        self._scheduler.name(coming)
 
     def _accept(self, sequences: list[Sequence], tokens: Rows[int | FlamingoError]) -> None:
         """Add a token to each answer and hand on what that adds to its text."""

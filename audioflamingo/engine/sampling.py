@@ -6,6 +6,7 @@ The order and the meaning of each step are those of transformers' logits process
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
 
 import torch
@@ -107,11 +108,32 @@ class Sampler:
 
 def choose_tokens(logits: Tensor, samplers: Rows[Sampler]) -> list[int | FlamingoError]:
     """Next tokens of a batch from (B, V) logits, one sampler a row; where there is none, the error instead."""
+    return begin_choice(logits, samplers)()
+
+
+def begin_choice(logits: Tensor, samplers: Rows[Sampler]) -> Callable[[], list[int | FlamingoError]]:
+    """`choose_tokens` whose result is not waited for until it is called: till then a GPU works and the host is free."""
     if samplers and all(sampler.is_plain_greedy for sampler in samplers):
-        highest, likeliest = logits.max(-1)
-        found = torch.where(highest.isfinite(), likeliest, NO_TOKEN)  # so that the device is waited for once
+        return _likeliest(logits)
+    return lambda: [_chosen(sampler, row) for sampler, row in zip(samplers, logits, strict=True)]
+
+
+def _likeliest(logits: Tensor) -> Callable[[], list[int | FlamingoError]]:
+    highest, likeliest = logits.max(-1)
+    found = torch.where(highest.isfinite(), likeliest, NO_TOKEN)  # so that the device is waited for once
+    is_there: torch.cuda.Event | None = None
+    if found.is_cuda:
+        on_device, found = found, torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+        found.copy_(on_device, non_blocking=True)
+        is_there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        is_there.record()
+
+    def wait() -> list[int | FlamingoError]:
+        if is_there is not None:
+            is_there.synchronize()
         return [_overflow(logits.dtype) if token == NO_TOKEN else token for token in found.tolist()]
-    return [_chosen(sampler, row) for sampler, row in zip(samplers, logits, strict=True)]
+
+    return wait
 
 
 def _chosen(sampler: Sampler, logits: Tensor) -> int | FlamingoError:

@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -16,7 +17,7 @@ from audioflamingo.engine.prefix import BlockNames
 from audioflamingo.engine.sequence import Piece, Sequence
 from audioflamingo.errors import FlamingoError, OptionError
 
-GPU_TOKENS, GPU_WINDOWS = 16_384, 20
+GPU_TOKENS, GPU_WINDOWS, GPU_SEQUENCES = 16_384, 20, 128
 CacheKind = Literal["plain", "int8"]
 CPU_TOKENS_BESIDE = 512  # an eighth of a second of the embedded model on two cores
 
@@ -30,7 +31,7 @@ class Limits:
     """What the engine holds at once.
 
     Attributes:
-        max_sequences: sequences that run together.
+        max_sequences: sequences that run together; on a GPU 128 by `usual`.
         max_cache_tokens: positions of the KV cache; about 15 GB for the 8 B model. A GPU's free memory may allow fewer.
         prefill_tokens: prompt tokens that one step reads at most.
         prefill_tokens_beside: the same while answers are being written, which wait for it; None is 512 on a CPU, and
@@ -62,7 +63,10 @@ class Limits:
         """The defaults; on a GPU ten minutes of sound are one batch of windows and one chunk."""
         if device_type == "cpu":
             return cls()
-        return cls(prefill_tokens=GPU_TOKENS, prefill_tokens_beside=GPU_TOKENS // 2, encoder_windows=GPU_WINDOWS)
+        return cls(
+            max_sequences=GPU_SEQUENCES, prefill_tokens=GPU_TOKENS, prefill_tokens_beside=GPU_TOKENS // 2,
+            encoder_windows=GPU_WINDOWS,
+        )  # fmt: skip
 
     def on(self, device_type: str) -> Limits:
         """The same with what is left to the device filled in."""
@@ -156,8 +160,7 @@ class Scheduler:
         budget = self._limits.prefill_tokens
         if plan.writing and beside is not None:
             budget = min(budget, beside)
-        budget = self._continue_prompts(plan, budget)
-        self._admit(plan, budget)
+        self._admit(plan, self._continue_prompts(plan, budget), budget)
         return plan
 
     def can_go_on(self, plan: Plan) -> bool:
@@ -172,6 +175,22 @@ class Scheduler:
         for one in growing:
             one.blocks += self.pool.allocate(1, after=one.blocks[-1])
         return True
+
+    def may_come(self) -> list[Sequence]:
+        """Those that the next step may let in, if there is room for them."""
+        coming: list[Sequence] = []
+        budget = self._limits.prefill_tokens
+        for sequence in self.waiting:
+            if budget <= 0 or len(self.running) + len(coming) >= self._limits.max_sequences:
+                break
+            coming.append(sequence)
+            budget -= sequence.num_tokens
+        return coming
+
+    def name(self, sequences: Iterable[Sequence]) -> None:
+        """Name blocks ahead, lest a step wait for it."""
+        for sequence in sequences:
+            self._names.of(sequence, _num_shareable(sequence))
 
     def computed(self, chunk: Chunk) -> None:
         """Note that a chunk's keys and values are in the cache now; others may begin with its full blocks."""
@@ -212,7 +231,8 @@ class Scheduler:
                 budget -= self._add_chunk(plan, sequence, budget)
         return budget
 
-    def _admit(self, plan: Plan, budget: int) -> None:
+    def _admit(self, plan: Plan, budget: int, full: int) -> None:
+        """Let in those that wait, as far as what is left of the step's `full` budget goes."""
         deferred: list[Sequence] = []
         while self.waiting and budget and len(self.running) < self._limits.max_sequences:
             sequence = self.waiting.popleft()
@@ -222,12 +242,15 @@ class Scheduler:
             if sequence.is_listening:
                 deferred.append(sequence)
                 continue
-            num_shareable = (sequence.num_tokens - 1) // BLOCK_TOKENS  # at least one token is always read
+            num_shareable = _num_shareable(sequence)
             keys = self._names.of(sequence, num_shareable)
             found = self.pool.find(keys)
             if len(found) < num_shareable and keys[len(found)] in self._promised:
                 deferred.append(sequence)  # another reads the very same now; soon it can be had for nothing
                 continue
+            if budget < sequence.num_tokens - len(found) * BLOCK_TOKENS <= full:
+                deferred.append(sequence)  # the next step reads it in one piece, which is less work than in two
+                break
             if not self._take_blocks(sequence, found):
                 deferred.append(sequence)
                 break
@@ -271,3 +294,8 @@ class Scheduler:
             f"prompt and answer take {sequence.num_tokens:,} positions, but the KV cache has {room:,}; give fewer or "
             "shorter sounds, lower max_new_tokens, or raise Limits.max_cache_tokens"
         )
+
+
+def _num_shareable(sequence: Sequence) -> int:
+    """Full blocks that another sequence may have stored; at least one token is always read."""
+    return (sequence.num_tokens - 1) // BLOCK_TOKENS

@@ -33,9 +33,9 @@ BETA = 1.2
 MAX_TEXT_CHARS = 100_000
 """Of an answer or a reference that is judged: no caption is longer, and no answer may take minutes."""
 
-CIDER, ROUGE = "CIDEr-D", "ROUGE-L"
+CIDER, ROUGE_L = "CIDEr-D", "ROUGE-L"
 BLEU = tuple(f"BLEU-{order}" for order in ORDERS)
-FIGURES = (CIDER, *BLEU, ROUGE)
+FIGURES = (CIDER, *BLEU, ROUGE_L)
 
 Words = Sequence[str]
 Ngram = tuple[str, ...]
@@ -54,14 +54,14 @@ class CaptionScore:
 
     Attributes:
         cider: its CIDEr-D, 0 to 10.
-        rouge: its ROUGE-L, 0 to 1.
+        rouge_l: its ROUGE-L, 0 to 1.
         matches: n-grams of the answer that a reference has too, of each n, clipped.
         num_words: of the answer.
         num_reference_words: of the reference whose length is nearest.
     """
 
     cider: float
-    rouge: float
+    rouge_l: float
     matches: tuple[int, ...]
     num_words: int
     num_reference_words: int
@@ -142,7 +142,7 @@ def compared(answer: str, references: Sequence[str], frequencies: Frequencies) -
     said, truths = caption_words(answer), reference_words(references)
     nearest = min((abs(len(truth) - len(said)), len(truth)) for truth in truths)[1]
     matches = tuple(_matches(said, truths, order) for order in ORDERS)
-    return CaptionScore(_cider(said, truths, frequencies), _rouge(said, truths), matches, len(said), nearest)
+    return CaptionScore(_cider(said, truths, frequencies), _rouge_l(said, truths), matches, len(said), nearest)
 
 
 def caption_figures(scores: Sequence[CaptionScore]) -> dict[str, Measured]:
@@ -156,7 +156,7 @@ def caption_figures(scores: Sequence[CaptionScore]) -> dict[str, Measured]:
     found = {CIDER: share_of([score.cider for score in scores], [1.0] * len(scores))}
     for order, name in zip(ORDERS, BLEU, strict=True):
         found[name] = resampled(len(scores), partial(_bleu, matches[:, :order], lengths))
-    found[ROUGE] = share_of([score.rouge for score in scores], [1.0] * len(scores))
+    found[ROUGE_L] = share_of([score.rouge_l for score in scores], [1.0] * len(scores))
     return found
 
 
@@ -228,7 +228,7 @@ def _bleu(matches: Table, lengths: Table, chosen: Chosen) -> float:
     return math.exp(min(0.0, 1.0 - float(true / said)) + float(np.log(shared / totals).mean()))
 
 
-def _rouge(said: Words, truths: Sequence[Words]) -> float:
+def _rouge_l(said: Words, truths: Sequence[Words]) -> float:
     if not said:
         return 0.0
     common = [_longest_common(truth, said) for truth in truths]

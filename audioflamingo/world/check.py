@@ -204,23 +204,23 @@ def _place(events: Sequence[Truth], about: Truth) -> Any:
     return _only([place for place, (bed, names) in PLACES.items() if heard <= {bed, *names}])
 
 
-def _answering(events: Sequence[Truth], about: Truth) -> Truth | None:
-    """What is said right after the question."""
+def _answering(events: Sequence[Truth], about: Truth) -> list[Truth]:
+    """What is said right after the question, where it answers anything."""
+    found = []
     for asked, answered in pairwise(_speech(events)):
         says = asked.get("says", {})
-        if says.get("role") == "question" and says["about"] == about["about"]:
-            return answered
-    return None
+        is_asked = says.get("role") == "question" and says["about"] == about["about"]
+        if is_asked and answered.get("says", {}).get("role") == "response":
+            found.append(answered)
+    return found
 
 
 def _response(events: Sequence[Truth], about: Truth) -> Any:
-    answered = _answering(events, about)
-    return answered["says"]["slots"][answered["says"]["slot"]] if answered else None
+    return _only([event["says"]["slots"][event["says"]["slot"]] for event in _answering(events, about)])
 
 
 def _reply(events: Sequence[Truth], about: Truth) -> Any:
-    answered = _answering(events, about)
-    return answered["text"] if answered else None
+    return _only([event["text"] for event in _answering(events, about)])
 
 
 def _word_times(events: Sequence[Truth], about: Truth) -> list[list[Any]]:

@@ -36,8 +36,10 @@ def few_rows(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
     Returns:
         (M, N), (M, N / 2) if gated, or fp32 parts (S, M, N) if `leaves_parts` and that is the faster way.
     """
-    if not runs_triton(x) or x.shape[0] > MAX_ROWS:
+    if not runs_triton(x) or (weight.kind == "plain" and x.shape[0] > MAX_ROWS):
         return few_rows_twin(x, weight, around)
+    if x.shape[0] > MAX_ROWS:
+        return _by_parts(x, weight, around)
     x = x.contiguous()
     plans = plans_for(weight.kind, x.shape[0], weight.num_outputs, weight.num_inputs, around.is_gated)
     if around.residual is not None or around.is_gated or weight.bias is not None:
@@ -53,6 +55,14 @@ def few_rows(x: Tensor, weight: Weight, around: Around = PLAIN) -> Tensor:
     plans = [known] if known in plans else plans
     plan = tuning.best(key, plans, lambda plan: run_plan(x, weight, around, plan), x.device)
     return run_plan(x, weight, around, plan)
+
+
+def _by_parts(x: Tensor, weight: Weight, around: Around) -> Tensor:
+    """More rows than a kernel takes: to read codes once more is less than to write the weight that they stand for."""
+    rows = torch.split(x, MAX_ROWS)
+    residuals = [None] * len(rows) if around.residual is None else torch.split(around.residual, MAX_ROWS)
+    each = (replace(around, residual=residual, leaves_parts=False) for residual in residuals)
+    return torch.cat([few_rows(some, weight, one) for some, one in zip(rows, each, strict=True)])
 
 
 def _known(x: Tensor, weight: Weight) -> Plan | None:

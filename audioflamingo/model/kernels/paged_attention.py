@@ -47,14 +47,15 @@ PLANS = (
     AttentionPlan(64, 3, 4),
     AttentionPlan(32, 3, 4),
     AttentionPlan(64, 5, 4),
-    AttentionPlan(128, 3, 8),
+    AttentionPlan(64, 1, 8),
 )
 
 # The fastest on an H200 for the 8 B model's heads, by sequences; how long they are made no difference. A multiprocessor
 # keeps the division of its memory into shared one and first-level cache from one kernel to the next, and what is asked
 # for but has not come waits in that cache: for one sequence, whose products ask for much at once, little shared memory
 # is worth more than steps loaded ahead.
-HOPPER = {1: AttentionPlan(64, 1, 4), 8: AttentionPlan(64, 5, 4), 64: AttentionPlan(64, 5, 4)}
+_FOR_MANY = AttentionPlan(64, 1, 8)
+HOPPER = {1: AttentionPlan(64, 1, 4), 8: AttentionPlan(64, 5, 4), 64: _FOR_MANY, 128: _FOR_MANY}
 _HOPPER_HEADS = Heads(28, 4, 128)
 
 

@@ -67,28 +67,41 @@ HOPPER: dict[tuple[str, int, int, int], Plan] = {
     ("fp8", 1, 3584, 3584): Plan("vector", 8, 4096, warps=8),
     ("fp8", 1, 37_888, 3584): Plan("vector", 8, 512),
     ("fp8", 1, 3584, 18_944): Plan("vector", 4, 1024),
-    ("fp8", 8, 4608, 3584): Plan("narrow", 64, 128, 4, 4),
-    ("fp8", 8, 3584, 3584): Plan("narrow", 64, 128, 4, 4, splits=4),
-    ("fp8", 8, 37_888, 3584): Plan("narrow", 64, 128, 4, 4),
-    ("fp8", 8, 3584, 18_944): Plan("narrow", 64, 128, 4, 4, splits=4),
+    ("fp8", 8, 4608, 3584): Plan("places", 64, 256, 4, 4),
+    ("fp8", 8, 3584, 3584): Plan("codes", 64, 128, 4, 4, splits=4),
+    ("fp8", 8, 37_888, 3584): Plan("codes", 64, 128, 4, 3),
+    ("fp8", 8, 3584, 18_944): Plan("codes", 64, 128, 4, 4, splits=4),
+    ("fp8", 64, 4608, 3584): Plan("codes", 64, 256, 4, 3),
+    ("fp8", 64, 3584, 3584): Plan("codes", 64, 128, 4, 4, splits=4),
+    ("fp8", 64, 37_888, 3584): Plan("codes", 64, 256, 4, 3),
+    ("fp8", 64, 3584, 18_944): Plan("codes", 64, 128, 4, 4, splits=4),
     ("int8", 1, 4608, 3584): _digits(8, 4, registers=128),
     ("int8", 1, 3584, 3584): _digits(8, 4, registers=128),
     ("int8", 1, 37_888, 3584): _digits(4, 3),
     ("int8", 1, 3584, 18_944): _digits(8, 3, registers=128),
     ("int8", 1, 151_672, 3584): _digits(8, 4, registers=128),
     ("int8", 8, 4608, 3584): Plan("places", 64, 512, 4, 3),
-    ("int8", 8, 3584, 3584): Plan("narrow", 64, 128, 4, 4, splits=4),
-    ("int8", 8, 37_888, 3584): Plan("places", 32, 256, 4, 4),
-    ("int8", 8, 3584, 18_944): Plan("narrow", 64, 128, 4, 4, splits=4),
-    ("int8", 8, 151_672, 3584): Plan("places", 64, 256, 4, 4),
+    ("int8", 8, 3584, 3584): Plan("codes", 64, 128, 4, 4, splits=4),
+    ("int8", 8, 37_888, 3584): Plan("codes", 64, 128, 4, 3),
+    ("int8", 8, 3584, 18_944): Plan("codes", 64, 128, 4, 4, splits=4),
+    ("int8", 8, 151_672, 3584): Plan("codes", 64, 128, 4, 3),
+    ("int8", 64, 4608, 3584): Plan("codes", 64, 256, 4, 3),
+    ("int8", 64, 3584, 3584): Plan("codes", 64, 128, 4, 4, splits=4),
+    ("int8", 64, 37_888, 3584): Plan("codes", 64, 256, 4, 3),
+    ("int8", 64, 3584, 18_944): Plan("codes", 64, 128, 4, 4, splits=4),
+    ("int8", 64, 151_672, 3584): Plan("codes", 128, 128, 8, 3),
     ("int4", 1, 4608, 3584): _digits(4, 7, registers=168),
     ("int4", 1, 3584, 3584): _digits(8, 4, registers=128),
     ("int4", 1, 37_888, 3584): _digits(4, 3),
     ("int4", 1, 3584, 18_944): _digits(8, 3, registers=128),
     ("int4", 8, 4608, 3584): Plan("places", 64, 512, 4, 3),
     ("int4", 8, 3584, 3584): Plan("narrow", 64, 256, 4, 3, splits=4),
-    ("int4", 8, 37_888, 3584): Plan("places", 32, 512, 4, 4),
+    ("int4", 8, 37_888, 3584): Plan("codes", 64, 128, 4, 3),
     ("int4", 8, 3584, 18_944): Plan("narrow", 64, 256, 4, 3, splits=4),
+    ("int4", 64, 4608, 3584): Plan("narrow", 64, 128, 4, 4),
+    ("int4", 64, 3584, 3584): Plan("codes", 128, 128, 8, 3, splits=4),
+    ("int4", 64, 37_888, 3584): Plan("narrow", 64, 128, 4, 4),
+    ("int4", 64, 3584, 18_944): Plan("codes", 128, 128, 8, 3, splits=4),
 }
 
 
@@ -105,7 +118,7 @@ def plans_for(kind: str, num_rows: int, num_outputs: int, num_inputs: int, is_ga
     if kind in ("int8", "int4") and num_rows == 1 and num_inputs % GROUP == 0:
         plans = _by_digits(num_inputs) + plans
     if kind != "plain" and num_rows > 1 and num_inputs % GROUP == 0:
-        plans = _by_codes(num_outputs, is_gated) + plans
+        plans = _by_codes(kind, num_outputs) + plans
     if kind == "int4":
         plans = [plan for plan in plans if plan.way == "words" or plan.block_k % GROUP == 0]
     return [*plans, TORCH] if kind == "plain" else plans
@@ -128,12 +141,14 @@ def _by_digits(num_inputs: int) -> list[Plan]:
     return [_digits(4, 3), _digits(4, 4), _digits(4, 7, registers=168), _digits(8, 4, registers=128)]
 
 
-def _by_codes(num_outputs: int, is_gated: bool) -> list[Plan]:
+def _by_codes(kind: str, num_outputs: int) -> list[Plan]:
     """More outputs a program read the inputs less often, more programs keep more of the weight under way."""
-    plans = [Plan("codes", 64, GROUP, 4, 3), Plan("codes", 128, GROUP, 8, 3), Plan("codes", 64, GROUP, 4, 4)]
+    plans = [Plan("codes", 64, GROUP, 4, 3), Plan("codes", 128, GROUP, 8, 3)]
+    if kind != "int4":  # whose steps are groups
+        plans.append(Plan("codes", 64, 2 * GROUP, 4, 3))
     if num_outputs < _FEW_OUTPUTS:
-        plans += [Plan("codes", 64, GROUP, 4, 4, splits=4), Plan("codes", 128, GROUP, 8, 4, splits=4)]
-    return plans if is_gated else [*plans, Plan("codes", 128, GROUP, 4, 4)]
+        plans += [Plan("codes", 64, GROUP, 4, 4, splits=4), Plan("codes", 128, GROUP, 8, 3, splits=4)]
+    return plans
 
 
 def _for_one_row(kind: str, num_inputs: int, is_gated: bool) -> list[Plan]:

@@ -84,6 +84,20 @@ def test_whole_prompts_and_ends_in_turn(model, device):
 
 
 @torch.inference_mode()
+def test_chunks_behind_a_past_and_whole_prompts_side_by_side(model, device):
+    together, apart = two_caches(device)
+    free = torch.randperm(64).add(1).tolist()
+    chunks = []
+    for start, num_tokens in ((64, 30), (0, 40), (0, 25), (5, 17), (130, 64), (0, 33)):
+        chunk = chunk_of(start, num_tokens)
+        chunk.sequence.blocks = [free.pop() for _ in chunk.sequence.blocks]
+        chunks.append(chunk)
+    want = torch.cat([read_chunks(model, apart, [chunk], {}) for chunk in chunks])
+    torch.testing.assert_close(read_chunks(model, together, chunks, {}), want, **NEAR)
+    assert_same_caches(together, apart)
+
+
+@torch.inference_mode()
 def test_a_chunk_that_is_not_the_last_is_read_by_single_launches(model, device):
     _, paged = two_caches(device)
     prefill = takes_all(model, paged)

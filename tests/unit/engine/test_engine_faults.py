@@ -47,7 +47,7 @@ def test_what_surfaces_of_a_fault_leaves_a_state_to_go_on_from(engine, model, mo
     inboxes = [engine.add(one, SHORT, index=place) for place, one in enumerate(PROMPTS)]
     deltas = engine.step()
     with monkeypatch.context() as patch:
-        patch.setattr("audioflamingo.engine.engine.choose_tokens", lambda *_: 1 / 0)
+        patch.setattr("audioflamingo.engine.engine.begin_choice", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.step()
     while engine.has_work:

@@ -92,6 +92,40 @@ def test_a_long_prompt_is_read_beside_running_answers_in_small_chunks():
     assert steps == num_blocks_for(900 // 2)  # 64 tokens are two blocks
 
 
+def test_a_prompt_that_one_step_can_read_is_never_cut():
+    scheduler = Scheduler(Limits(prefill_tokens=100), BlockPool(1000))
+    everything = [sequence(index, size, token=index) for index, size in enumerate((40, 40, 40, 250, 30, 99))]
+    for one in everything:
+        scheduler.add(one)
+    steps = []
+    while any(not one.generated for one in everything):
+        plan = scheduler.plan()
+        steps.append([(chunk.sequence.index, chunk.num_tokens) for chunk in plan.reading])
+        run(plan, scheduler)
+    # The third would be cut after 20 tokens, the fifth after 10; a prompt of more than a step begins where it can.
+    assert steps == [[(0, 40), (1, 40)], [(2, 40), (3, 60)], [(3, 100)], [(3, 90)], [(4, 30)], [(5, 99)]]
+
+
+def test_what_may_come_next_is_named_ahead():
+    scheduler = Scheduler(Limits(prefill_tokens=100, max_sequences=4), BlockPool(1000))
+    running, *waiting = [sequence(index, 90, token=index) for index in range(5)]
+    for one in (running, *waiting):
+        scheduler.add(one)
+    scheduler.plan()
+    assert scheduler.may_come() == waiting[:2]
+    scheduler.name(scheduler.may_come())
+    assert [len(one.block_keys) for one in waiting] == [2, 2, 0, 0]
+
+
+def test_nobody_comes_where_all_places_are_taken():
+    scheduler = Scheduler(Limits(prefill_tokens=1000, max_sequences=2), BlockPool(1000))
+    for index in range(4):
+        scheduler.add(sequence(index, 90, token=index))
+    scheduler.plan()
+    assert len(scheduler.running) == 2
+    assert not scheduler.may_come()
+
+
 def test_the_last_to_come_makes_room_and_comes_back_first():
     scheduler = Scheduler(Limits(), BlockPool(6))
     first, second, third = sequence(0, 60, 60), sequence(1, 30, 60, token=2), sequence(2, 30, 60, token=3)

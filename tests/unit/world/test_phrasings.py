@@ -14,6 +14,7 @@ from audioflamingo.world.skills import (
     long,
     music,
     phrasings,
+    phrasings_choices,
     phrasings_clips,
     phrasings_events,
     phrasings_speech,
@@ -48,7 +49,8 @@ def constants(module):
 
 def all_lists():
     found = {}
-    for module in (tasks, phrasings, phrasings_clips, phrasings_events, phrasings_speech, long, chat, times, whole):
+    modules = (tasks, phrasings, phrasings_choices, phrasings_clips, phrasings_events, phrasings_speech)
+    for module in (*modules, long, chat, times, whole):
         room = module.__name__.rsplit(".", 1)[1]
         found |= {f"{room}.{name}": value for name, value in constants(module)}
     found |= {f"music.{sub.name}": sub.phrasings for sub in (*music.KNOWLEDGE, *music.REASONING)}
@@ -73,8 +75,8 @@ def plain(text):
 def test_all_lists_are_found():
     rooms = [name.split(".")[0] for name in LISTS]
     assert {room: rooms.count(room) for room in dict.fromkeys(rooms)} == {
-        "tasks": 11, "phrasings": 18, "phrasings_clips": 19, "phrasings_events": 11, "phrasings_speech": 10, "long": 7,
-        "chat": 5, "times": 3, "whole": 4, "music": 18, "said": 29,
+        "tasks": 11, "phrasings": 18, "phrasings_choices": 3, "phrasings_clips": 19, "phrasings_events": 11,
+        "phrasings_speech": 10, "long": 7, "chat": 5, "times": 3, "whole": 4, "music": 18, "said": 29,
     }  # fmt: skip
 
 

@@ -34,8 +34,13 @@ def _magnitude(x):
 def _two_parts(x, scale, KIND: tl.constexpr):
     """Inputs in fp32 as codes: what they are nearest to in steps of the scale, and what is left."""
     if KIND == "fp8":
-        first = (x / scale).to(tl.float8e4nv)
-        second = (x / scale - first.to(tl.float32)).to(tl.float8e4nv)
+        steps = x / scale
+        # Rounded to three bits behind the first, from 2^-6 on, by adding what has its last bit there: in Triton 3.6
+        # (ptxas 12.8) a code that is turned back into the number that it stands for comes from a wrong register.
+        power = tl.maximum((steps.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True), 0.015625)
+        nearest = (steps + power * 1572864.0) - power * 1572864.0  # 1.5 * 2^20
+        first = nearest.to(tl.float8e4nv)
+        second = (steps - nearest).to(tl.float8e4nv)
     else:
         number = tl.floor(x / scale + 0.5).to(tl.int32)
         high = (number + 128) >> 8
@@ -188,12 +193,10 @@ def codes_kernel(
             rest = _inputs(x_ptr + part_stride, tokens, token_mask, start, end, num_inputs, BLOCK_K)
             w = _weights(w_ptr, rows, row_mask, start, end, num_inputs, BLOCK_K)
             # The units keep 14 bits of a sum of fp8 products: a step's sum is added in fp32.
-            acc = tl.dot(w, x, acc, max_num_imprecise_acc=BLOCK_K)
-            acc = tl.dot(w, rest, acc, max_num_imprecise_acc=BLOCK_K)
+            acc += tl.dot(w, rest, tl.dot(w, x))
             if GATED:
                 w = _weights(w_ptr, rows + num_outputs, row_mask, start, end, num_inputs, BLOCK_K)
-                acc_up = tl.dot(w, x, acc_up, max_num_imprecise_acc=BLOCK_K)
-                acc_up = tl.dot(w, rest, acc_up, max_num_imprecise_acc=BLOCK_K)
+                acc_up += tl.dot(w, rest, tl.dot(w, x))
     x_scale = tl.load(x_scale_ptr + tokens, mask=token_mask, other=0.0)[None, :]
     acc *= x_scale
     acc_up *= x_scale

@@ -18,6 +18,7 @@ from audioflamingo.model.kernels import (
     advance_greedily,
     attend_chunk,
     attend_paged,
+    few_rows,
     half_tables,
     kernel_switches,
     rms_norm,
@@ -325,6 +326,15 @@ def test_linear_layers_in_every_plan(like, kind, num_rows, name):
                 assert_near_in_words(got, want, like, lost_by_words(x, weight, around))
             else:
                 assert_near(got, want, like)
+
+
+@pytest.mark.parametrize("name", ["nothing", "gated", "residual"])
+@pytest.mark.parametrize("kind", ["plain", "int8", "fp8"])
+def test_more_rows_than_a_kernel_takes(like, kind, name):
+    x, weight = normal(like, 70, WIDTH), stored(kind, like, WIDTH, has_bias=name == "nothing")
+    around = surroundings(name, like, 70)
+    got = few_rows(x, weight, replace(around, leaves_parts=name == "nothing"))
+    assert_near(got, few_rows_twin(x, weight, around), like)
 
 
 @pytest.mark.parametrize("is_gated", [False, True])
