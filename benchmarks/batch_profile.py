@@ -50,6 +50,7 @@ def profiled(
     prompts = [material.prompts([duration_s] * num_clips) for _ in range(2)]
     if subject.device.type == "cuda":
         row["device"] = device(lambda: answer_all(subject.engine, prompts[0], num_tokens), subject.device)
+    print(json.dumps(row, indent=1), flush=True)
     row["host"] = host(lambda: answer_all(subject.engine, prompts[1], num_tokens), subject.device)
     return row
 

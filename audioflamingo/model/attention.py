@@ -4,6 +4,7 @@ Sequences of different lengths lie one after another in one tensor, (N, H, Dh) w
 none is ever padded. Kernels:
 
 * ``sdpa``: torch's scaled_dot_product_attention; one batched call when all lengths are equal, else one call a sequence.
+* ``packed``: our own over packed sequences, on a Hopper (fp16 and bf16, without gradients).
 * ``varlen``: torch's built-in FlashAttention over packed sequences (CUDA, fp16 and bf16).
 * ``cudnn``: torch's cuDNN backend, the fastest for one long sequence on a Hopper, padded so that few shapes ever come.
 * ``flash_attn``: the flash-attn package, where installed (CUDA, fp16 and bf16).
@@ -25,10 +26,11 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from audioflamingo.errors import OptionError
+from audioflamingo.model.kernels.packed_attention import attend_packed, takes_packed
 from audioflamingo.model.placing import sent
 
 SDPA_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
-Kernel = Literal["auto", "sdpa", "varlen", "cudnn", "flash_attn", "eager"]
+Kernel = Literal["auto", "sdpa", "packed", "varlen", "cudnn", "flash_attn", "eager"]
 CUDNN_MULTIPLE = 1024  # cuDNN plans for 100 ms for every new shape, so lengths are padded up to few
 CUDNN_FROM = 4096  # tokens of a sequence; below, the plan costs more than it will save
 WINDOW_FRAMES = 1500  # of a full window of sound in the encoder: the one length that always comes again
@@ -138,6 +140,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causa
     kernel = _choose(query, packing, causal)
     if kernel != "cudnn":
         query, key, value = (x[: packing.total] for x in (query, key, value))
+    if kernel == "packed":
+        return _packed(query, key, value, packing, causal=causal)
     if kernel == "varlen":
         return _flash_varlen(query, key, value, packing, packing, causal=causal)
     if kernel == "cudnn":
@@ -171,6 +175,8 @@ def _choose(query: Tensor, packing: Packing, causal: bool) -> Kernel:
         return "sdpa"
     if _takes_cudnn(query.device) and (_is_long(packing) if causal else _has_planned_batch(query, packing)):
         return "cudnn"
+    if takes_packed(query):
+        return "packed"
     return "sdpa" if packing.is_uniform else "varlen"
 
 
@@ -288,6 +294,11 @@ def _eager(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
     return torch.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
+def _packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causal: bool) -> Tensor:
+    offsets = None if packing.is_uniform else packing.offsets
+    return attend_packed(query, key, value, packing.lengths, offsets, causal=causal)
+
+
 def _flash_varlen(
     query: Tensor, key: Tensor, value: Tensor, queries: Packing, keys: Packing, *, causal: bool
 ) -> Tensor:
@@ -333,7 +344,9 @@ def _cudnn_windows(query: Tensor, key: Tensor, value: Tensor, packing: Packing) 
         first += size
     if first < len(lengths):
         rest, rows = Packing.of(lengths[first:], packing.device), slice(first * WINDOW_FRAMES, None)
-        parts.append(_flash_varlen(query[rows], key[rows], value[rows], rest, rest, causal=False))
+        some = query[rows], key[rows], value[rows]
+        is_ours = takes_packed(query)
+        parts.append(_packed(*some, rest, causal=False) if is_ours else _flash_varlen(*some, rest, rest, causal=False))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -77,7 +77,7 @@ def test_no_token_sees_what_follows_or_its_neighbours(flamingo, make_ids):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("num_heads", "num_kv_heads", "head_dim"), [(20, 20, 64), (28, 4, 128)])
-@pytest.mark.parametrize("kernel", ["varlen", "flash_attn", "sdpa"])
+@pytest.mark.parametrize("kernel", ["packed", "varlen", "flash_attn", "sdpa"])
 def test_gpu_kernels_equal_the_formula(kernel, num_heads, num_kv_heads, head_dim, causal, dtype):
     if kernel == "flash_attn" and not has_flash_attn():
         pytest.skip("needs the flash-attn package")
@@ -92,7 +92,7 @@ def test_gpu_kernels_equal_the_formula(kernel, num_heads, num_kv_heads, head_dim
 
 
 def test_an_unknown_kernel_is_refused():
-    with pytest.raises(OptionError, match="allowed: auto, sdpa, varlen"), attention_kernel("fast"):
+    with pytest.raises(OptionError, match="allowed: auto, sdpa, packed, varlen"), attention_kernel("fast"):
         pass
 
 
