@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -39,6 +41,14 @@ def flops(lengths: tuple[int, ...], num_heads: int, head_dim: int, causal: bool)
     return sum(4.0 * length**2 * num_heads * head_dim for length in lengths) / (2 if causal else 1)
 
 
+def cudnn(batch: list[Tensor], causal: bool) -> Tensor:
+    """Of sequences of one length, which need no packing."""
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        shared = batch[0].shape[1] != batch[1].shape[1]
+        out = functional.scaled_dot_product_attention(*batch, is_causal=causal, enable_gqa=shared)
+    return out.transpose(1, 2).flatten(0, 1)
+
+
 def measured(case: tuple[tuple[int, int, int, bool], tuple[int, ...]], scale: Scale) -> dict[str, Any]:
     (num_heads, num_kv_heads, head_dim, causal), lengths = case
     joint = scale.random(sum(lengths), num_heads + 2 * num_kv_heads, head_dim)
@@ -51,8 +61,9 @@ def measured(case: tuple[tuple[int, int, int, bool], tuple[int, ...]], scale: Sc
             return attend(query, key, value, packing, causal=causal)
 
     works: dict[str, Any] = {"varlen": partial(forced, "varlen")}
-    if len(lengths) == 1 or not causal:
-        works["cudnn"] = partial(forced, "cudnn")
+    if packing.is_uniform:
+        batch = [x.view(len(lengths), -1, *x.shape[1:]).transpose(1, 2) for x in (query, key, value)]
+        works["cudnn"] = partial(cudnn, batch, causal)
     for plan in PLANS[head_dim]:
         name = f"ours {plan.queries} {plan.block} {plan.warps} {plan.stages}"
         works[name] = partial(attend_packed, query, key, value, lengths, offsets, causal=causal, plan=plan)

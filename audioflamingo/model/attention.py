@@ -4,7 +4,8 @@ Sequences of different lengths lie one after another in one tensor, (N, H, Dh) w
 none is ever padded. Kernels:
 
 * ``sdpa``: torch's scaled_dot_product_attention; one batched call when all lengths are equal, else one call a sequence.
-* ``packed``: our own over packed sequences, on a Hopper (fp16 and bf16, without gradients).
+* ``packed``: our own over packed sequences, on a Hopper the fastest but for one long causal one (fp16 and bf16,
+  without gradients).
 * ``varlen``: torch's built-in FlashAttention over packed sequences (CUDA, fp16 and bf16).
 * ``cudnn``: torch's cuDNN backend, the fastest for one long sequence on a Hopper, padded so that few shapes ever come.
 * ``flash_attn``: the flash-attn package, where installed (CUDA, fp16 and bf16).
@@ -33,10 +34,6 @@ SDPA_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDP
 Kernel = Literal["auto", "sdpa", "packed", "varlen", "cudnn", "flash_attn", "eager"]
 CUDNN_MULTIPLE = 1024  # cuDNN plans for 100 ms for every new shape, so lengths are padded up to few
 CUDNN_FROM = 4096  # tokens of a sequence; below, the plan costs more than it will save
-WINDOW_FRAMES = 1500  # of a full window of sound in the encoder: the one length that always comes again
-CUDNN_BATCHES = (20, 16, 8, 4, 2, 1)  # of full windows, so that at most six plans are ever made for them
-CUDNN_BATCH_FROM = 16_384  # elements of a batch of any other equal lengths that is worth a plan
-MAX_PLANNED_BATCHES = 16  # shapes of such batches in the life of a program
 _Kernel = Callable[[Tensor, Tensor, Tensor, bool], Tensor]  # over one batch, (B, T, H, Dh)
 
 
@@ -48,7 +45,6 @@ class _Choice:
 
 
 _forced = _Choice()
-_planned: set[tuple[object, ...]] = set()
 
 
 @dataclass(frozen=True)
@@ -138,6 +134,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causa
         (N, H, Dh), same dtype.
     """
     kernel = _choose(query, packing, causal)
+    assert causal or kernel != "cudnn"
     if kernel != "cudnn":
         query, key, value = (x[: packing.total] for x in (query, key, value))
     if kernel == "packed":
@@ -145,7 +142,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causa
     if kernel == "varlen":
         return _flash_varlen(query, key, value, packing, packing, causal=causal)
     if kernel == "cudnn":
-        return _cudnn(query, key, value, packing) if causal else _cudnn_windows(query, key, value, packing)
+        return _cudnn(query, key, value, packing)
     if kernel == "flash_attn":
         return _flash_attn(query, key, value, packing, causal)
     one = _eager if kernel == "eager" else _sdpa
@@ -173,7 +170,7 @@ def _choose(query: Tensor, packing: Packing, causal: bool) -> Kernel:
         return _forced.kernel
     if not _takes_flash(query):
         return "sdpa"
-    if _takes_cudnn(query.device) and (_is_long(packing) if causal else _has_planned_batch(query, packing)):
+    if causal and _is_long(packing) and _takes_cudnn(query.device):
         return "cudnn"
     if takes_packed(query):
         return "packed"
@@ -182,23 +179,6 @@ def _choose(query: Tensor, packing: Packing, causal: bool) -> Kernel:
 
 def _is_long(packing: Packing) -> bool:
     return len(packing.lengths) == 1 and packing.total >= CUDNN_FROM
-
-
-def _has_planned_batch(query: Tensor, packing: Packing) -> bool:
-    """Whether a plan of cuDNN's is there for the batch, or is worth its 100 ms.
-
-    A shape's answer never changes, lest equal inputs be computed in unequal ways; only the first sixteen get a plan.
-    """
-    if torch.is_grad_enabled():
-        return False
-    if packing.lengths[0] == WINDOW_FRAMES:
-        return True
-    if not packing.is_uniform or packing.total < CUDNN_BATCH_FROM:
-        return False
-    shape = (len(packing.lengths), *query.shape, query.dtype, query.device)
-    if shape not in _planned and len(_planned) < MAX_PLANNED_BATCHES:
-        _planned.add(shape)
-    return shape in _planned
 
 
 def _takes_flash(query: Tensor) -> bool:
@@ -325,45 +305,6 @@ def _cudnn(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tenso
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
     return out[0].transpose(0, 1)[:num_tokens]
-
-
-def _cudnn_windows(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
-    """Attention without a causal mask: full windows that lead the others in batches of few sizes, what follows packed.
-
-    Batches of another equal length go in one.
-    """
-    lengths = packing.lengths
-    if lengths[0] != WINDOW_FRAMES and packing.is_uniform:
-        return _batched(_cudnn_batch, query, key, value, packing, causal=False)
-    num_full = next((row for row, length in enumerate(lengths) if length != WINDOW_FRAMES), len(lengths))
-    parts, first = [], 0
-    for size in _batch_sizes(num_full):
-        rows = slice(first * WINDOW_FRAMES, (first + size) * WINDOW_FRAMES)
-        batch = Packing.of([WINDOW_FRAMES] * size, packing.device)
-        parts.append(_batched(_cudnn_batch, query[rows], key[rows], value[rows], batch, causal=False))
-        first += size
-    if first < len(lengths):
-        rest, rows = Packing.of(lengths[first:], packing.device), slice(first * WINDOW_FRAMES, None)
-        some = query[rows], key[rows], value[rows]
-        is_ours = takes_packed(query)
-        parts.append(_packed(*some, rest, causal=False) if is_ours else _flash_varlen(*some, rest, rest, causal=False))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _batch_sizes(number: int) -> list[int]:
-    """Sizes of CUDNN_BATCHES that sum up to the number, the largest first."""
-    sizes = []
-    for size in CUDNN_BATCHES:
-        sizes += [size] * (number // size)
-        number %= size
-    return sizes
-
-
-def _cudnn_batch(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
-    q, k, v = (x.transpose(1, 2) for x in (query, key, value))
-    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        out = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    return out.transpose(1, 2)
 
 
 def _flash_attn(query: Tensor, key: Tensor, value: Tensor, packing: Packing, causal: bool) -> Tensor:

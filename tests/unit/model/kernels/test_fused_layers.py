@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
-from audioflamingo.model import attention, fused
+from audioflamingo.model import fused
 from audioflamingo.model.attention import Packing
 from audioflamingo.model.decoder import CausalContext, Decoder, fuse_projections
 from audioflamingo.model.encoder import Encoder
@@ -136,23 +136,3 @@ def test_gelu_is_exact_and_in_place(like):
     got = gelu_in_place(x)
     assert got.data_ptr() == x.data_ptr()
     torch.testing.assert_close(got.double(), want, atol=1e-6 if like.dtype == torch.float32 else 1e-3, rtol=2e-3)
-
-
-@pytest.mark.parametrize(("number", "want"), [(20, [20]), (7, [4, 2, 1]), (0, []), (43, [20, 20, 2, 1])])
-def test_full_windows_go_in_batches_of_few_sizes(number, want):
-    assert attention._batch_sizes(number) == want
-
-
-@torch.inference_mode()
-def test_plans_are_made_for_few_shapes_and_kept(monkeypatch):
-    monkeypatch.setattr(attention, "_planned", set())
-    shapes = [(32 + number, 512) for number in range(attention.MAX_PLANNED_BATCHES + 2)]
-
-    def has_plan(count, length):
-        return attention._has_planned_batch(torch.empty(count * length, 1, 1), Packing.of([length] * count, "cpu"))
-
-    wanted = [number < attention.MAX_PLANNED_BATCHES for number in range(len(shapes))]
-    for _ in range(2):
-        assert [has_plan(*shape) for shape in shapes] == wanted
-    assert not has_plan(2, 512)
-    assert has_plan(3, attention.WINDOW_FRAMES)
