@@ -42,11 +42,11 @@ ATTENTION = (
     AttentionPlan(64, 1, 4, splits=16), AttentionPlan(64, 1, 8),
 )  # fmt: skip
 ATTENTION_OF_MANY = (
-    AttentionPlan(64, 5, 4), AttentionPlan(64, 1, 4), AttentionPlan(64, 3, 4), AttentionPlan(32, 1, 4),
-    AttentionPlan(32, 3, 4), AttentionPlan(32, 5, 4), AttentionPlan(128, 1, 4), AttentionPlan(128, 1, 8),
-    AttentionPlan(128, 3, 8), AttentionPlan(64, 1, 8), AttentionPlan(64, 1, 4, splits=2),
-    AttentionPlan(64, 3, 4, splits=2), AttentionPlan(64, 1, 4, splits=4), AttentionPlan(32, 3, 4, splits=2),
-    AttentionPlan(64, 3, 2), AttentionPlan(64, 1, 2), AttentionPlan(32, 3, 2), AttentionPlan(32, 5, 2, splits=2),
+    AttentionPlan(64, 1, 8), AttentionPlan(32, 1, 4, splits=2, registers=128),
+    AttentionPlan(32, 1, 4, splits=4, registers=128), AttentionPlan(64, 1, 4, splits=2, registers=160),
+    AttentionPlan(32, 3, 4, splits=2, registers=160), AttentionPlan(64, 1, 4, registers=160),
+    AttentionPlan(32, 1, 8, registers=96), AttentionPlan(64, 1, 8, splits=2, registers=96),
+    AttentionPlan(64, 5, 4), AttentionPlan(64, 1, 4), AttentionPlan(64, 3, 4), AttentionPlan(32, 5, 4),
 )  # fmt: skip
 
 
@@ -89,7 +89,8 @@ class Bench:
                 paged_attention.HOPPER[self.sequences] = plan
                 took = self.ms(context)
                 times.setdefault(plan, took)
-                self.note(f"{kind} at {context}, attention {plan.block} {plan.stages} {plan.warps} {plan.splits}", took)
+                sizes = f"{plan.block} {plan.stages} {plan.warps} {plan.splits} r{plan.registers}"
+                self.note(f"{kind} at {context}, attention {sizes}", took)
         paged_attention.HOPPER[self.sequences] = min(times, key=lambda plan: times[plan])
 
     def products(self, kind: str) -> None:

@@ -34,12 +34,14 @@ class AttentionPlan:
         stages: steps under way at once; the table of pages takes one, so that nothing is loaded ahead below three.
         warps: of a program.
         splits: over the keys; 0 is what fills the card.
+        registers: of a thread at most; 0 for what the compiler likes.
     """
 
     block: int
     stages: int
     warps: int
     splits: int = 0
+    registers: int = 0
 
 
 PLANS = (
@@ -150,6 +152,7 @@ def run_plan(
         logs = qkv.new_empty((batch, heads.num_kv_heads, splits, shared), dtype=torch.float32)
         parts = qkv.new_empty((*logs.shape, heads.head_dim), dtype=torch.float32)
     early = launches_early(qkv)
+    options = {"maxnreg": plan.registers} if plan.registers and qkv.is_cuda else {}
     split_kernel[(batch, heads.num_kv_heads, splits)](
         qkv, tables[0], tables[1], keys, values, *pointers_of(eight_bits, qkv),
         pages.tables, pages.lengths, parts, logs,
@@ -157,10 +160,10 @@ def run_plan(
         pages.tables.stride(0), keys.stride(0), keys.stride(1), heads.head_dim**-0.5, splits,
         NUM_KV_HEADS=heads.num_kv_heads, SHARED=shared, SHARED_BLOCK=max(16, _power_of_two(shared)),
         JOIN_BLOCK=_power_of_two(shared), HEAD_DIM=heads.head_dim, PAGE=pages.page_size, BLOCK=plan.block,
-        IS_SPLIT=splits > 1, CHUNK=_SPLITS_AT_ONCE, STAGES=plan.stages, HAS_SCALES=eight_bits is not None,
+        IS_SPLIT=splits > 1, CHUNK=min(_SPLITS_AT_ONCE, splits), STAGES=plan.stages, HAS_SCALES=eight_bits is not None,
         MAX_CODE=MAX_CODE, SMALLEST=SMALLEST_SCALE,
         PRECISION="ieee" if qkv.dtype == torch.float32 else "tf32",
-        EARLY=early, num_warps=plan.warps, **early_option(early),
+        EARLY=early, num_warps=plan.warps, **options, **early_option(early),
     )  # fmt: skip
     return out
 
