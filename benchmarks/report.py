@@ -2,8 +2,8 @@
 
     python -m benchmarks.report        (make bench does it)
 
-Of several reports of one hardware, model and quantization the newest is shown; a malformed one is an error. The same
-reports give the same bytes.
+Of several reports of one hardware, model and quantization the newest is shown, and below it, said to be so, rows that
+only those before it have; a malformed one is an error. The same reports give the same bytes.
 """
 
 from __future__ import annotations
@@ -89,12 +89,26 @@ def read_reports(folder: Path) -> list[Report]:
         found = json.loads(path.read_text(encoding="utf-8"))
         if wrong := complaints(found):
             raise MalformedError(f"{path}: {'; '.join(wrong)}")
-        report = Report(found, re.sub(r"_\d{4}-\d\d-\d\d$", "", path.stem))
+        report = Report(found, re.sub(r"_\d{4}-\d\d-\d\d[a-z]?$", "", path.stem))
         model = found["model"]
         key = (found["card"]["hardware"], model["name"], str(model["quantize"]), report.kv_cache)
-        if key not in newest or found["date"] >= newest[key].found["date"]:
+        if key not in newest:
             newest[key] = report
+        elif found["date"] >= newest[key].found["date"]:
+            newest[key] = _completed(report, newest[key])
+        else:
+            newest[key] = _completed(newest[key], report)
     return sorted(newest.values(), key=_order)
+
+
+def _completed(newer: Report, older: Report) -> Report:
+    """The newer report with those of the older one's rows that it has not."""
+    own = {row["key"] for row in newer.found["rows"]}
+    kept = [row for row in older.found["rows"] if row["key"] not in own and row["ours"] is not None]
+    before = older.found.get("before", {})
+    dates = {row["work"]: before.get(row["work"], older.found["date"]) for row in kept}
+    found = {**newer.found, "rows": newer.found["rows"] + kept, "before": {**newer.found.get("before", {}), **dates}}
+    return Report(found, newer.name)
 
 
 def _order(report: Report) -> tuple[bool, str, str]:
@@ -140,6 +154,7 @@ def _section(report: Report) -> str:
     words += [f"{found['note']}\n"] if "note" in found else []
     words.append(long_table(found))
     words += [f"* Not measured: {name}: {text}" for name, text in found["errors"].items()]
+    words += [f"* From an earlier run, of {date}: {work}" for work, date in found.get("before", {}).items()]
     return "\n".join(words) + "\n"
 
 

@@ -74,7 +74,7 @@ class WindowEmbeddings:
         Their names would only tell that they are new, which a glance does in no time. All others are left alone, and
         so is what fails: whoever asks for it is told.
         """
-        new = [piece for piece in pieces if self._is_new(piece)]
+        new = [piece for piece in pieces if not self._is_kept(piece) and self._is_new(piece)]
         size = sum(piece.num_tokens for piece in new) * self._model.config.decoder.width * self._model.dtype.itemsize
         if self._aside is not None or size > self._most_bytes:
             return
@@ -100,6 +100,9 @@ class WindowEmbeddings:
         """Keep nothing."""
         self._kept.clear()
         self.num_bytes = 0
+
+    def _is_kept(self, piece: Piece) -> bool:
+        return piece.sound_keys.are_taken and piece.key in self._kept
 
     def _is_new(self, piece: Piece) -> bool:
         """Whether no window like it was ever encoded, or asked about here; from now on it was."""

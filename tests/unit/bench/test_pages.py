@@ -65,6 +65,17 @@ def test_the_newest_report_of_a_kind_is_shown(results):
     assert [report.found["date"] for report in read_reports(results)] == ["2026-03-01"]
 
 
+def test_rows_that_only_an_older_report_has_are_shown_and_said_to_be_old(results, tmp_path):
+    newer = {**FULL, "date": "2026-03-01", "rows": FULL["rows"][:1], "errors": {}}
+    (results / "bench_nvidia-h200_random-8b_2026-03-01b.json").write_text(json.dumps(newer))
+    (report,) = read_reports(results)
+    assert [row["work"] for row in report.found["rows"]] == ["decode step", "clips & more"]  # "memory" was not measured
+    write_pages(results, tmp_path / "docs", None)
+    page = (tmp_path / "docs" / "benchmarks.md").read_text()
+    assert f"* From an earlier run, of {FULL['date']}: clips & more\n" in page
+    assert "earlier run, of 2026-03-01" not in page
+
+
 def test_the_full_size_comes_first_and_quantised_ones_after_it(results):
     quantized = {**FULL, "model": {**MODEL, "quantize": "int4"}}
     small = {**FULL, "model": {**MODEL, "name": "nano", "num_parameters": 5}}
