@@ -12,7 +12,7 @@ Inputs lie as (2, M, K), first all of the first part; for four-bit weights, whos
 """
 
 # mypy: disable-error-code="import-not-found,untyped-decorator,no-untyped-def,no-redef,unused-ignore"
-# ruff: noqa: C901, N803, N806, PLR0913, PLR0915
+# ruff: noqa: N803, N806, PLR0913
 from __future__ import annotations
 
 import triton
@@ -107,13 +107,14 @@ def _halves(packed, IS_NATIVE: tl.constexpr):
 
 @triton.jit
 def _group_sums(
-    x_ptr, w_ptr, rows, row_mask, tokens, token_mask, start, end, width, part_stride, place_stride,
-    IS_NATIVE: tl.constexpr,
+    x_ptr, w_ptr, rows, row_mask, tokens, token_mask, start, end, width, part_stride, IS_NATIVE: tl.constexpr
 ):  # fmt: skip
     """(rows, tokens) sums over one group of 16 (q - 8) times the inputs' numbers, in fp32."""
     BYTES: tl.constexpr = GROUP // 2
+    place_stride = part_stride // 2
     even, odd = _halves(_weights(w_ptr, rows, row_mask, start, end, width, BYTES), IS_NATIVE)
-    sums = tl.dot(even, _inputs(x_ptr, tokens, token_mask, start, end, width, BYTES), out_dtype=tl.int32)
+    x = _inputs(x_ptr, tokens, token_mask, start, end, width, BYTES)
+    sums = tl.dot(even, x, out_dtype=tl.int32)
     x = _inputs(x_ptr + place_stride, tokens, token_mask, start, end, width, BYTES)
     sums = 256 * tl.dot(odd, x, sums, out_dtype=tl.int32)
     x_ptr += part_stride
@@ -127,6 +128,74 @@ def _group_sums(
 @triton.jit
 def _group_scale(scale_ptr, rows, row_mask, group, num_groups):
     return tl.load(scale_ptr + rows.to(tl.int64) * num_groups + group, mask=row_mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _four_bit_products(
+    x_ptr, w_ptr, scale_ptr, rows, up_rows, row_mask, tokens, token_mask, begin, end, num_inputs, part_stride,
+    GATED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STAGES: tl.constexpr, IS_NATIVE: tl.constexpr,
+):  # fmt: skip
+    """(BLOCK_N, BLOCK_M) products in steps of the inputs' scale, and those of the ups."""
+    acc = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+    acc_up = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+    width = tl.multiple_of(num_inputs // 2, 64)
+    num_groups = num_inputs // GROUP
+    for start in tl.range(begin // 2, end // 2, GROUP // 2, num_stages=STAGES):
+        byte = tl.multiple_of(start, 64)
+        group = start // (GROUP // 2)
+        sums = _group_sums(
+            x_ptr, w_ptr, rows, row_mask, tokens, token_mask, byte, end // 2, width, part_stride, IS_NATIVE
+        )
+        acc += sums * _group_scale(scale_ptr, rows, row_mask, group, num_groups)[:, None]
+        if GATED:
+            sums = _group_sums(
+                x_ptr, w_ptr, up_rows, row_mask, tokens, token_mask, byte, end // 2, width, part_stride, IS_NATIVE
+            )
+            acc_up += sums * _group_scale(scale_ptr, up_rows, row_mask, group, num_groups)[:, None]
+    return acc * 0.0625, acc_up * 0.0625
+
+
+@triton.jit
+def _eight_bit_products(
+    x_ptr, w_ptr, rows, up_rows, row_mask, tokens, token_mask, begin, end, num_inputs, part_stride,
+    GATED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """The same in steps of both scales. Sums stay whole numbers, below 2^31: 32,768 inputs of 127 * 128 each."""
+    high = tl.zeros([BLOCK_N, BLOCK_M], tl.int32)
+    low = tl.zeros([BLOCK_N, BLOCK_M], tl.int32)
+    high_up = tl.zeros([BLOCK_N, BLOCK_M], tl.int32)
+    low_up = tl.zeros([BLOCK_N, BLOCK_M], tl.int32)
+    for start in tl.range(begin, end, BLOCK_K, num_stages=STAGES):
+        x_high = _inputs(x_ptr, tokens, token_mask, start, end, num_inputs, BLOCK_K)
+        x_low = _inputs(x_ptr + part_stride, tokens, token_mask, start, end, num_inputs, BLOCK_K)
+        w = _weights(w_ptr, rows, row_mask, start, end, num_inputs, BLOCK_K)
+        high = tl.dot(w, x_high, high, out_dtype=tl.int32)
+        low = tl.dot(w, x_low, low, out_dtype=tl.int32)
+        if GATED:
+            w = _weights(w_ptr, up_rows, row_mask, start, end, num_inputs, BLOCK_K)
+            high_up = tl.dot(w, x_high, high_up, out_dtype=tl.int32)
+            low_up = tl.dot(w, x_low, low_up, out_dtype=tl.int32)
+    acc = 256.0 * high.to(tl.float32) + low.to(tl.float32)
+    return acc, 256.0 * high_up.to(tl.float32) + low_up.to(tl.float32)
+
+
+@triton.jit
+def _fp8_products(
+    x_ptr, w_ptr, rows, up_rows, row_mask, tokens, token_mask, begin, end, num_inputs, part_stride,
+    GATED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """The same. The units keep 14 bits of a sum of fp8 products: a step's sum is added in fp32."""
+    acc = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+    acc_up = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+    for start in tl.range(begin, end, BLOCK_K, num_stages=STAGES):
+        x = _inputs(x_ptr, tokens, token_mask, start, end, num_inputs, BLOCK_K)
+        rest = _inputs(x_ptr + part_stride, tokens, token_mask, start, end, num_inputs, BLOCK_K)
+        w = _weights(w_ptr, rows, row_mask, start, end, num_inputs, BLOCK_K)
+        acc += tl.dot(w, rest, tl.dot(w, x))
+        if GATED:
+            w = _weights(w_ptr, up_rows, row_mask, start, end, num_inputs, BLOCK_K)
+            acc_up += tl.dot(w, rest, tl.dot(w, x))
+    return acc, acc_up
 
 
 @triton.jit
@@ -148,62 +217,29 @@ def codes_kernel(
     if EARLY:
         gdc_wait()
         gdc_launch_dependents()
+    up_rows = rows + num_outputs
     if KIND == "int4":
-        acc = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
-        acc_up = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
-        width = tl.multiple_of(num_inputs // 2, 64)
-        for start in tl.range(begin // 2, end // 2, GROUP // 2, num_stages=STAGES):
-            byte = tl.multiple_of(start, 64)
-            sums = _group_sums(
-                x_ptr, w_ptr, rows, row_mask, tokens, token_mask, byte, end // 2, width, part_stride,
-                part_stride // 2, IS_NATIVE,
-            )  # fmt: skip
-            group, num_groups = start // (GROUP // 2), num_inputs // GROUP
-            acc += sums * _group_scale(scale_ptr, rows, row_mask, group, num_groups)[:, None]
-            if GATED:
-                sums = _group_sums(
-                    x_ptr, w_ptr, rows + num_outputs, row_mask, tokens, token_mask, byte, end // 2, width,
-                    part_stride, part_stride // 2, IS_NATIVE,
-                )  # fmt: skip
-                acc_up += sums * _group_scale(scale_ptr, rows + num_outputs, row_mask, group, num_groups)[:, None]
-        acc *= 0.0625
-        acc_up *= 0.0625
+        acc, acc_up = _four_bit_products(
+            x_ptr, w_ptr, scale_ptr, rows, up_rows, row_mask, tokens, token_mask, begin, end, num_inputs, part_stride,
+            GATED, BLOCK_M, BLOCK_N, STAGES, IS_NATIVE,
+        )  # fmt: skip
     elif KIND == "int8":
-        high = tl.zeros([BLOCK_N, BLOCK_M], tl.int32)
-        low = tl.zeros([BLOCK_N, BLOCK_M], tl.int32)
-        high_up = tl.zeros([BLOCK_N, BLOCK_M], tl.int32)
-        low_up = tl.zeros([BLOCK_N, BLOCK_M], tl.int32)
-        for start in tl.range(begin, end, BLOCK_K, num_stages=STAGES):
-            x_high = _inputs(x_ptr, tokens, token_mask, start, end, num_inputs, BLOCK_K)
-            x_low = _inputs(x_ptr + part_stride, tokens, token_mask, start, end, num_inputs, BLOCK_K)
-            w = _weights(w_ptr, rows, row_mask, start, end, num_inputs, BLOCK_K)
-            high = tl.dot(w, x_high, high, out_dtype=tl.int32)
-            low = tl.dot(w, x_low, low, out_dtype=tl.int32)
-            if GATED:
-                w = _weights(w_ptr, rows + num_outputs, row_mask, start, end, num_inputs, BLOCK_K)
-                high_up = tl.dot(w, x_high, high_up, out_dtype=tl.int32)
-                low_up = tl.dot(w, x_low, low_up, out_dtype=tl.int32)
-        acc = 256.0 * high.to(tl.float32) + low.to(tl.float32)
-        acc_up = 256.0 * high_up.to(tl.float32) + low_up.to(tl.float32)
+        acc, acc_up = _eight_bit_products(
+            x_ptr, w_ptr, rows, up_rows, row_mask, tokens, token_mask, begin, end, num_inputs, part_stride,
+            GATED, BLOCK_M, BLOCK_N, BLOCK_K, STAGES,
+        )  # fmt: skip
     else:
-        acc = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
-        acc_up = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
-        for start in tl.range(begin, end, BLOCK_K, num_stages=STAGES):
-            x = _inputs(x_ptr, tokens, token_mask, start, end, num_inputs, BLOCK_K)
-            rest = _inputs(x_ptr + part_stride, tokens, token_mask, start, end, num_inputs, BLOCK_K)
-            w = _weights(w_ptr, rows, row_mask, start, end, num_inputs, BLOCK_K)
-            # The units keep 14 bits of a sum of fp8 products: a step's sum is added in fp32.
-            acc += tl.dot(w, rest, tl.dot(w, x))
-            if GATED:
-                w = _weights(w_ptr, rows + num_outputs, row_mask, start, end, num_inputs, BLOCK_K)
-                acc_up += tl.dot(w, rest, tl.dot(w, x))
+        acc, acc_up = _fp8_products(
+            x_ptr, w_ptr, rows, up_rows, row_mask, tokens, token_mask, begin, end, num_inputs, part_stride,
+            GATED, BLOCK_M, BLOCK_N, BLOCK_K, STAGES,
+        )  # fmt: skip
     x_scale = tl.load(x_scale_ptr + tokens, mask=token_mask, other=0.0)[None, :]
     acc *= x_scale
     acc_up *= x_scale
     if KIND != "int4":
         acc *= tl.load(scale_ptr + rows, mask=row_mask, other=0.0)[:, None]
         if GATED:
-            acc_up *= tl.load(scale_ptr + rows + num_outputs, mask=row_mask, other=0.0)[:, None]
+            acc_up *= tl.load(scale_ptr + up_rows, mask=row_mask, other=0.0)[:, None]
     if HAS_BIAS:
         acc += tl.load(bias_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)[:, None]
     dtype = out_ptr.dtype.element_ty
