@@ -42,6 +42,8 @@ EXTRA_CODES = (
     Plan("codes", 64, 128, 4, 5), Plan("codes", 64, 128, 4, 3, splits=2), Plan("codes", 64, 128, 4, 3, splits=4),
     Plan("codes", 64, 256, 4, 3, splits=4), Plan("codes", 128, 128, 8, 3, splits=4),
     Plan("codes", 64, 128, 4, 4, splits=8), Plan("codes", 128, 128, 8, 4, splits=8),
+    Plan("codes", 64, 64, 4, 4, registers=168), Plan("codes", 64, 64, 4, 3, registers=168),
+    Plan("codes", 64, 128, 4, 2, registers=168),
 )  # fmt: skip
 EXTRA_FEW_ROWS = (Plan("narrow", 16, 128, 4, 8), Plan("narrow", 32, 128, 4, 6), Plan("narrow", 64, 256, 8, 3))
 EXTRA_MANY_ROWS = (Plan("narrow", 32, 128, 4, 5), Plan("narrow", 64, 64, 4, 6), Plan("narrow", 128, 64, 8, 4))

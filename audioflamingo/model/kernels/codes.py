@@ -69,6 +69,7 @@ def codes_product(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tens
     if plan.splits > 1:
         out = x.new_empty((plan.splits, num_rows, num_outputs), dtype=torch.float32)
     block_k = GROUP if weight.kind == "int4" else plan.block_k
+    options = {"maxnreg": plan.registers} if plan.registers and x.is_cuda else {}
     steps = -(-weight.num_inputs // block_k)
     per_split = -(-steps // plan.splits) * block_k
     codes_kernel[(-(-num_outputs // plan.block_n), plan.splits)](
@@ -78,6 +79,6 @@ def codes_product(x: Tensor, weight: Weight, around: Around, plan: Plan) -> Tens
         KIND=weight.kind, HAS_BIAS=weight.bias is not None, HAS_RESIDUAL=around.residual is not None,
         GATED=around.is_gated, SPLITS=plan.splits, BLOCK_M=max(16, 1 << (num_rows - 1).bit_length()),
         BLOCK_N=plan.block_n, BLOCK_K=block_k, STAGES=plan.stages, IS_NATIVE=not is_interpreted(), EARLY=early,
-        num_warps=plan.warps, **early_option(early),
+        num_warps=plan.warps, **options, **early_option(early),
     )  # fmt: skip
     return out
