@@ -43,8 +43,10 @@ PLANS = {
 
 
 def takes_packed(query: Tensor) -> bool:
-    """Whether queries (N, H, Dh) go this way."""
-    return runs_triton(query) and is_hopper(query) and query.dtype in _DTYPES and query.shape[2] in _WIDTHS
+    """Whether queries (N, H, Dh) go this way. What is compiled keeps to torch's kernels, which the compiler knows."""
+    if torch.compiler.is_compiling() or not runs_triton(query) or not is_hopper(query):
+        return False
+    return query.dtype in _DTYPES and query.shape[2] in _WIDTHS
 
 
 def attend_packed(
