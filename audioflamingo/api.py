@@ -20,6 +20,7 @@ from audioflamingo.conversation import Chat, PromptSize, Stream, with_examples
 from audioflamingo.conversation.examples import Example
 from audioflamingo.conversation.prepared import Prepared
 from audioflamingo.conversation.sounds import Sources, question_about, with_loaded_sounds
+from audioflamingo.engine.beams import generated
 from audioflamingo.engine.embeddings import encode_windows
 from audioflamingo.engine.engine import Engine
 from audioflamingo.engine.options import Options, checkpoint_options
@@ -207,7 +208,7 @@ class AudioFlamingo(FactsModel, ScoringModel):
             FlamingoError: before any work, if a sound, the conversation or an option is not usable.
         """
         ready = self.prepare(conversation, **options)
-        deltas = ready.shown(self.engine.generate(ready.prompts, ready.samplings))
+        deltas = ready.shown(generated(self.engine, ready.prompts, ready.samplings, [ready.beams] * len(ready.prompts)))
         return Stream(self.structured.checked(deltas, ready.constraint) if ready.constraint else deltas, ready.notes)
 
     def prepare(self, conversation: Conversation, **options: Any) -> Prepared:
@@ -220,7 +221,7 @@ class AudioFlamingo(FactsModel, ScoringModel):
         def shown(deltas: Generator[Delta, None, None]) -> Iterator[Delta]:
             return in_order(requests, places, self.thinking.apart(deltas, [chosen] * len(prompts), samplings))
 
-        return Prepared(tuple(prompts), tuple(samplings), requests[0].notes, chosen.constraint, shown)
+        return Prepared(tuple(prompts), tuple(samplings), requests[0].notes, chosen.constraint, shown, chosen.beams)
 
     @overload
     def generate(
@@ -254,8 +255,7 @@ class AudioFlamingo(FactsModel, ScoringModel):
 
         Args:
             conversations: each in a form that `stream` takes.
-            errors: "raise" the first error before any work; or "return" it in the place of its answer, so that one bad
-                conversation does not lose the others.
+            errors: "raise" the first one before any work; or "return" it in its answer's place, and lose no other.
             each: options of the single conversations, one mapping for each, which go before those for all; so that,
                 for example, some of a batch think and others do not.
             options: see `Options`; the same for all.
@@ -376,8 +376,8 @@ class AudioFlamingo(FactsModel, ScoringModel):
                 answers.append(error)
         prompts, samplings, places = flatten(requests)
         samplings = self.thinking.own_limits(samplings)
-        kept: dict[str, Any] = {"errors": "return"} if keep_errors else {}
-        deltas = self.engine.generate(prompts, samplings, **kept)
+        beams = [used[number].beams for number, _ in places]
+        deltas = generated(self.engine, prompts, samplings, beams, "return" if keep_errors else "raise")
         deltas = self.thinking.apart(deltas, [used[number] for number, _ in places], samplings)
         replies = iter(zip(collect(requests, places, deltas), used, strict=True))
         found = [next(replies) if answer is None else answer for answer in answers]

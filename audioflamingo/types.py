@@ -133,6 +133,19 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Beams:
+    """How an answer is searched for, rather than written token by token.
+
+    Attributes:
+        num: beginnings of the answer that go on side by side, at least two.
+        length_penalty: whole answers are compared by their log-probability over their length to this power.
+    """
+
+    num: int
+    length_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
 class Usage:
     """What an answer cost."""
 

@@ -46,10 +46,11 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     model = audioflamingo.load_model("nano", device=chosen.device)
     numbers = [int(number) for number in chosen.beams.split(",")]
+    words = f"--items {chosen.items} --beams {chosen.beams} --threads {chosen.threads}"
     found: dict[str, Any] = {
         "benchmark": "beams",
         "date": datetime.date.today().isoformat(),
-        "command": f"python benchmarks/beams.py --items {chosen.items} --beams {chosen.beams}",
+        "command": f"python benchmarks/beams.py {words}",
         "device": torch.cuda.get_device_name() if model.model.device.type == "cuda" else platform.machine(),
         "threads": chosen.threads,
         "load_before": os.getloadavg()[0],

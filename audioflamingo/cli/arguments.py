@@ -15,6 +15,7 @@ from audioflamingo.errors import OptionError
 
 GENERATION_OPTIONS = (
     "max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop", "long_audio",
+    "num_beams", "length_penalty",
 )  # fmt: skip
 
 
@@ -156,6 +157,18 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
         choices=("error", "truncate", "split"),
         help="what to do with a sound that is too long for the model: refuse it (default), cut it, answer in parts",
     )
+
+
+def add_beams(parser: argparse.ArgumentParser) -> None:
+    """How many beginnings of an answer are followed, and how whole ones are compared."""
+    parser.add_argument(
+        "--num-beams", type=whole_number(1), metavar="N",
+        help="follow the N likeliest beginnings of an answer, which then comes whole; 1: off",
+    )  # fmt: skip
+    parser.add_argument(
+        "--length-penalty", type=number(-5, 5), metavar="X",
+        help="with beams: above 0 longer answers are favoured, below it shorter ones; 1: as usual",
+    )  # fmt: skip
 
 
 def add_temperature(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from audioflamingo.cli.answering import Answerer
-from audioflamingo.cli.arguments import add_model, add_thinking, whole_number
+from audioflamingo.cli.arguments import add_beams, add_model, add_thinking, whole_number
 from audioflamingo.cli.output import report_notes, show_progress, write_text
 
 SUMMARY = (
@@ -16,8 +16,10 @@ EXAMPLES = """\
 flamingo eval --data test.json --out results
 flamingo eval --data "mmau.json+librispeech.jsonl" --model af3 --out results
 flamingo eval --data test.json --adapter my-adapter --think --metric choice --out with-thoughts
-flamingo eval --data clotho.jsonl --metric caption --out captions
+flamingo eval --data clotho.jsonl --metric caption --num-beams 4 --out captions
+flamingo eval --data librispeech.jsonl --model af3 --normalize english --out words
 """
+NORMALIZATIONS = ("plain", "english")
 METRICS = ("auto", "words", "choice", "yes_no", "number", "caption", "open")
 
 
@@ -27,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="as for flamingo train: files, shards, mixtures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where everything is kept and gone on")
     parser.add_argument("--metric", choices=METRICS, default="auto", help="of all answers; auto looks at each question")
+    parser.add_argument(
+        "--normalize", choices=NORMALIZATIONS, default="plain",
+        help="before words of transcripts are compared: lower case without punctuation, or all that Whisper's does",
+    )  # fmt: skip
     parser.add_argument(
         "--choices-by", choices=("answer", "likelihood"), default="answer",
         help="answer a multiple-choice question by what the model says, or by the option that it finds likeliest",
@@ -38,23 +44,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-rows", type=whole_number(1), metavar="N", help="the first so many of each file")
     add_model(parser)
     parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N", help="most tokens of an answer")
+    add_beams(parser)
     add_thinking(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
+    from audioflamingo.eval.normalize import PLAIN, normalizer
     from audioflamingo.eval.report import REPORT, write_report
     from audioflamingo.eval.run import PREDICTIONS, evaluate
     from audioflamingo.train.data.mixtures import parse_mixture
 
     components = parse_mixture(arguments.data)
     references = parse_mixture(arguments.references) if arguments.references else ()
+    how = normalizer(arguments.normalize)  # what is missing is told before the model is loaded
     answerer = Answerer(arguments, as_json=False)
     options, model = answerer.options, answerer.model
     metric = None if arguments.metric == "auto" else arguments.metric
     found = evaluate(
         model, components, arguments.out, metric=metric, references=references, max_rows=arguments.max_rows,
-        by_likelihood=arguments.choices_by == "likelihood",
+        normalize=arguments.normalize, by_likelihood=arguments.choices_by == "likelihood",
         told=lambda done, of: show_progress(f"{done:,} of {of:,} answers"), **options,
     )  # fmt: skip
     show_progress("")
@@ -68,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         "data": arguments.data,
         "metric": arguments.metric,
         **({"references": arguments.references} if arguments.references else {}),
+        **({"normalize": how.description} if how is not PLAIN else {}),
         "choices by": arguments.choices_by,
         "options": str(options),
     }

@@ -47,7 +47,7 @@ _IN_CHAT = tuple(
     )
 )
 """What a remedy becomes inside a conversation, where no flag can be given any more."""
-_NAMES = re.compile(r"(?<![\w'-])(?:max_new_tokens|top_k|top_p|repetition_penalty)(?![\w'])")
+_NAMES = re.compile(r"(?<![\w'-])(?:max_new_tokens|top_k|top_p|repetition_penalty|num_beams|length_penalty)(?![\w'])")
 
 
 def told(error: Exception) -> str:

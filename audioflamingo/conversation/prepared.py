@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
-from audioflamingo.types import Delta, Prompt, Sampling
+from audioflamingo.types import Beams, Delta, Prompt, Sampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +19,7 @@ class Prepared:
         constraint: what the answer must keep to: a schema's text, choices, or nothing.
         shown: deltas of the engine, whose indices are those of `prompts`, to the answer's: thoughts apart, parts in
             order. Of one prompt, each delta that goes in is one that comes out.
+        beams: how its answers are searched for, which is not the engine's: `engine.beams.generated` looks at it.
     """
 
     prompts: tuple[Prompt, ...]
@@ -26,3 +27,4 @@ class Prepared:
     notes: tuple[str, ...]
     constraint: str | tuple[str, ...] | None
     shown: Callable[[Generator[Delta, None, None]], Iterator[Delta]]
+    beams: Beams | None = None

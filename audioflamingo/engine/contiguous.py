@@ -59,6 +59,15 @@ class KVCache:
         self.values = [layer[index] for layer in self.values]
         self.lengths = [self.lengths[row] for row in rows]
 
+    def exchange(self, rows: Sequence[int], start: int) -> None:
+        """Let each row hold, from position `start` on, what one of all rows, which are equally long, has there."""
+        if list(rows) == list(range(self.num_rows)):
+            return
+        index = torch.tensor(rows, dtype=torch.int64, device=self.device)
+        for layer in (*self.keys, *self.values):
+            own = layer[:, :, start : self.lengths[0]]
+            own.copy_(own[index])
+
     def grow(self) -> None:
         """Lengthen every row by the position that the coming decode step writes."""
         self.lengths = [length + 1 for length in self.lengths]

@@ -13,13 +13,15 @@ from audioflamingo.engine.sampling import check_sampling
 from audioflamingo.engine.schema import as_schema
 from audioflamingo.errors import CheckpointError, OptionError
 from audioflamingo.prompt import Budget, PromptStyle
-from audioflamingo.types import LongAudio, Sampling
+from audioflamingo.types import Beams, LongAudio, Sampling
 
 GENERATION_CONFIG = "generation_config.json"
 PROCESSOR_CONFIG = "processor_config.json"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_AUDIO_S = 3_600
 MAX_CHOICES = 4_096
+MAX_BEAMS = 32
+MAX_LENGTH_PENALTY = 5.0
 REFERENCE_TOP_K = 50  # what transformers samples from where a checkpoint asks for sampling and does not say
 
 
@@ -43,6 +45,10 @@ class Options:
         max_thought_tokens: most tokens of reasoning; None is half of `max_new_tokens`.
         schema: what the answer's JSON must keep to: a JSON schema as a dict or text, or a pydantic class.
         choices: texts of which the answer is exactly one; none given leaves it free.
+        num_beams: beginnings of an answer that are followed side by side, so that the likeliest whole answer is found
+            more often than by the likeliest token each time; 1 is off. The answer comes whole, at its end.
+        length_penalty: with beams, whole answers are compared by their log-probability over their length to this power:
+            above 0 longer ones are favoured, below it shorter ones.
     """
 
     max_new_tokens: int = MAX_NEW_TOKENS
@@ -60,11 +66,18 @@ class Options:
     max_thought_tokens: int | None = None
     schema: str | None = None
     choices: tuple[str, ...] = ()
+    num_beams: int = 1
+    length_penalty: float = 1.0
 
     @property
     def constraint(self) -> str | tuple[str, ...] | None:
         """What the answer must keep to: a schema's text, or choices, or nothing."""
         return self.schema or self.choices or None
+
+    @property
+    def beams(self) -> Beams | None:
+        """How the answer is searched for; None where the engine writes it token by token."""
+        return Beams(self.num_beams, self.length_penalty) if self.num_beams > 1 else None
 
     @property
     def thought_budget(self) -> int:
@@ -100,6 +113,7 @@ class Options:
         check_sampling(options.sampling)
         _check_ranges(options)
         _check_choices(options)
+        _check_beams(options)
         return options
 
 
@@ -126,7 +140,7 @@ def _checked(name: str, value: Any) -> Any:
         is_right, kind = value is None or value in get_args(PromptStyle), _one_of(PromptStyle) + " or None"
     elif name == "long_audio":
         is_right, kind = value in get_args(LongAudio), _one_of(LongAudio)
-    elif name in ("temperature", "top_p", "repetition_penalty"):
+    elif name in ("temperature", "top_p", "repetition_penalty", "length_penalty"):
         is_right, kind = isinstance(value, int | float) and not isinstance(value, bool), "a number"
     else:
         is_right, kind = isinstance(value, int) and not isinstance(value, bool), "a whole number"
@@ -147,6 +161,28 @@ def _check_choices(options: Options) -> None:
         )
     if choices and options.schema:
         raise OptionError("schema and choices both say what the answer must be, allowed: one of them")
+
+
+def _check_beams(options: Options) -> None:
+    num, power = options.num_beams, options.length_penalty
+    if not 1 <= num <= MAX_BEAMS:
+        raise OptionError(f"num_beams is {num}, allowed: 1 (off) to {MAX_BEAMS}")
+    if not -MAX_LENGTH_PENALTY <= power <= MAX_LENGTH_PENALTY:
+        raise OptionError(
+            f"length_penalty is {power}, allowed: {-MAX_LENGTH_PENALTY:g} to {MAX_LENGTH_PENALTY:g}, 1 is usual"
+        )
+    if num == 1 and power != 1:
+        raise OptionError(f"length_penalty is {power}, but num_beams is 1; it compares what beams find: give both")
+    if num == 1:
+        return
+    if options.temperature > 0:
+        raise OptionError(
+            f"num_beams is {num} and temperature {options.temperature:g}; beams follow what is likeliest: give "
+            "temperature 0 with them"
+        )
+    others = [name for name in ("think", "schema", "choices", "stop") if getattr(options, name)]
+    if others:
+        raise OptionError(f"num_beams is {num} and {', '.join(others)} came too, which beams do without; leave one out")
 
 
 def _check_ranges(options: Options) -> None:

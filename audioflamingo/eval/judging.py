@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,17 +101,26 @@ def metric_of(question: str, truth: str) -> Metric:
     return "caption" if _CAPTION.search(question) else "open"
 
 
-def judged(metric: Metric, question: str, truth: str, reply: str) -> Verdict:
+def judged(
+    metric: Metric, question: str, truth: str, reply: str, words: Callable[[str], list[str]] = words_of
+) -> Verdict:
     """Judge a reply; thoughts before its answer, and before the truth's, do not count.
 
+    Args:
+        metric: by which.
+        question: with its options.
+        truth: the true answer.
+        reply: thoughts included.
+        words: makes words of a transcript, see `normalize`; a reply of which it raises a ValueError counts as none.
+
     Raises:
-        ValueError: the truth is none for this metric: no option of the question, no yes or no, no number. Or it is a
-            caption: see `judged_caption`.
+        ValueError: the truth is none for this metric: no option of the question, no yes or no, no number, nothing that
+            `words` takes. Or it is a caption: see `judged_caption`.
     """
     if metric == "caption":
         raise ValueError("a caption is judged among others, by judged_caption")
     if metric == "words":
-        return _by_words(truth, reply)
+        return _by_words(truth, reply, words)
     if metric == "open":
         return _open(truth, reply)
     options = options_of(question)
@@ -138,8 +147,12 @@ def judged_caption(references: Sequence[str], reply: str, frequencies: Frequenci
     return Verdict("caption", score.cider, said in reference_words(references), bool(said), caption=score)
 
 
-def _by_words(truth: str, reply: str) -> Verdict:
-    wanted, got = words_of(spoken_words(whole_answer(truth))), words_of(spoken_words(whole_answer(reply)))
+def _by_words(truth: str, reply: str, words: Callable[[str], list[str]]) -> Verdict:
+    wanted = words(spoken_words(whole_answer(truth)))
+    try:
+        got = words(spoken_words(whole_answer(reply)))
+    except ValueError:
+        return Verdict("words", 0.0, False, False, len(wanted), len(wanted))
     errors = word_errors(wanted, got)
     share = errors / max(1, len(wanted))
     return Verdict("words", max(0.0, 1.0 - share), errors == 0, True, errors, len(wanted))

@@ -41,9 +41,20 @@ def words_of(text: str) -> list[str]:
     return _NOT_A_WORD.sub(" ", text.lower()).split()
 
 
-def word_error_rate(truths: Sequence[str], guesses: Sequence[str]) -> Measured:
-    """Errors of all sentences over words of all sentences."""
-    pairs = [(words_of(t), words_of(g)) for t, g in zip(truths, guesses, strict=True)]
+def word_error_rate(
+    truths: Sequence[str], guesses: Sequence[str], words: Callable[[str], list[str]] = words_of
+) -> Measured:
+    """Errors of all sentences over words of all sentences.
+
+    Args:
+        truths: what is said.
+        guesses: as many.
+        words: makes words of a text, see `normalize`.
+
+    Raises:
+        ValueError: `words` refuses a text, or there are none.
+    """
+    pairs = [(words(t), words(g)) for t, g in zip(truths, guesses, strict=True)]
     return share_of([word_errors(t, g) for t, g in pairs], [len(t) for t, _ in pairs])
 
 

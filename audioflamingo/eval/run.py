@@ -19,6 +19,7 @@ from audioflamingo.eval.captions import MAX_TEXT_CHARS, CaptionScore
 from audioflamingo.eval.items import Item, group_of, items_of
 from audioflamingo.eval.judge import Judge
 from audioflamingo.eval.judging import Metric, Verdict, options_of, spelt_as
+from audioflamingo.eval.normalize import PLAIN, Normalization, normalizer
 from audioflamingo.model.fingerprint import fingerprint
 from audioflamingo.train.claim import claimed
 from audioflamingo.train.data.corpus import check_bad_share, write_bad_rows
@@ -93,13 +94,14 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  (each is an option of the verb)
     model: AudioFlamingo,
     components: Sequence[Component],
     out: Path,
     *,
     metric: Metric | None = None,
     references: Sequence[Component] = (),
+    normalize: Normalization = "plain",
     by_likelihood: bool = False,
     max_rows: int | None = None,
     told: Told | None = None,
@@ -114,6 +116,8 @@ def evaluate(
         metric: by which all answers are judged; None looks at each question and its true answer.
         references: data whose true captions say how rare an n-gram is, for all sets; sounds are not opened. Without
             them those of the answers that are asked for say it, of each set for itself.
+        normalize: how the words of transcripts, true ones and answers, are evened out before they are compared: plain
+            puts them in lower case without punctuation, english does what Whisper's normalizer does.
         by_likelihood: whether of a multiple-choice question the likeliest option is taken, instead of an answer.
         max_rows: of each component, the first so many; None for all.
         told: called with answers that are done and all.
@@ -122,6 +126,7 @@ def evaluate(
     Raises:
         FlamingoError: data or options cannot be used, too many rows are bad, or `out` holds another run.
     """
+    how = normalizer(normalize)
     with claimed(out):
         read = items_of(components, model.defaults.max_windows, metric=metric, max_rows=max_rows)
         items = read.items
@@ -129,10 +134,12 @@ def evaluate(
         if read.bad:
             write_bad_rows(read.bad, out / BAD_ROWS)
         check_bad_share(read.bad, read.num_rows + len(read.bad), out / BAD_ROWS)
-        judge = Judge(items, _references_of(references, model.defaults.max_windows, metric))
+        judge = Judge(items, _references_of(references, model.defaults.max_windows, metric), how)
         values = _run_values(model, items, metric, options)
         if references:
             values["references"] = judge.digest
+        if how is not PLAIN:
+            values["normalize"] = how.description
         done = _kept(out, values | {"choices": "likelihood" if by_likelihood else "answer"})
         found = Evaluation([done[item.key] for item in items if item.key in done], read.bad, len(done), judge.notes())
         with (out / PREDICTIONS).open("a", encoding="utf-8") as file:
@@ -161,7 +168,12 @@ def _references_of(components: Sequence[Component], max_windows: int, metric: Me
 def _notes_on(answers: Sequence[Judged]) -> list[str]:
     long = sum(one.verdict.metric == "caption" and len(one.answer) > MAX_TEXT_CHARS for one in answers)
     told = f"{long:,} captions of more than {MAX_TEXT_CHARS:,} characters were not read, and count as saying nothing"
-    return [told] if long else []
+    unread = sum(one.verdict.metric == "words" and not one.verdict.is_told for one in answers)
+    failed = (
+        f"{unread:,} transcripts could not be normalized (more than {MAX_TEXT_CHARS:,} characters, or a number of "
+        "thousands of digits), and count as saying nothing"
+    )
+    return [told] * bool(long) + [failed] * bool(unread)
 
 
 def _run_values(

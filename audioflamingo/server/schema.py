@@ -290,6 +290,7 @@ def _refuse_unsupported(fields: Fields) -> None:
     fields.only("logprobs", lambda value: value is False, "probabilities are not told; leave it out")
     for name in ("top_logprobs", "frequency_penalty", "presence_penalty"):
         fields.only(name, lambda value: value == 0, "it is not supported; leave it out (repetition_penalty is there)")
+    fields.only("num_beams", lambda value: value == 1, "answers are written token by token here; leave it out")
     for name in ("tools", "functions", "logit_bias"):
         fields.only(name, lambda value: not value, "it is not supported by this model; leave it out")
     for name in ("tool_choice", "function_call"):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from audioflamingo.api import AudioFlamingo
 from audioflamingo.config import WINDOW_S
 from audioflamingo.conversation.prepared import Prepared
+from audioflamingo.errors import OptionError
 from audioflamingo.longform import Lengths
 from audioflamingo.server.answer import Answer
 from audioflamingo.server.driver import Batch, Driver, Job
@@ -134,7 +135,10 @@ class Worker:
         Raises:
             FlamingoError: a sound, the conversation or an option is not usable.
         """
-        return await self.read(lambda: self.model.prepare(conversation, **options))
+        prepared = await self.read(lambda: self.model.prepare(conversation, **options))
+        if prepared.beams is not None:  # of the model's defaults, as no request may ask for them
+            raise OptionError("a server writes answers token by token; give the model num_beams 1 in its defaults")
+        return prepared
 
     @asynccontextmanager
     async def answer(self, prepared: Prepared) -> AsyncIterator[Answer]:

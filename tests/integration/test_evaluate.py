@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from audioflamingo import load_model
+from audioflamingo.cli.main import main
 from audioflamingo.errors import FlamingoError
 from audioflamingo.eval.captions import FIGURES, judge_captions
 from audioflamingo.eval.report import figures, write_report
@@ -119,6 +120,39 @@ def test_the_likeliest_option(nano, data, tmp_path):
         run(nano, data, tmp_path / "out", max_rows=1)
 
 
+def test_transcripts_normalized_as_whispers_are(nano, data, tmp_path):
+    pytest.importorskip("whisper_normalizer")
+    heard = nano.ask(MAN, "Transcribe the speech.").text
+    data.write_text(json.dumps([row("words", MAN, "<sound>\nTranscribe the speech.", f"Um, {heard}, Mr. Grey.")]))
+    plain = run(nano, data, tmp_path / "plain").answers[0]
+    english = run(nano, data, tmp_path / "out", normalize="english")
+    assert english.answers[0].answer == plain.answer
+    assert (plain.verdict.num_errors, english.answers[0].verdict.num_errors) == (3, 2)
+    assert english.answers[0].verdict.num_words == plain.verdict.num_words - 1
+    assert run(nano, data, tmp_path / "out", normalize="english").answers == english.answers
+    with pytest.raises(FlamingoError, match=r"holds another run \(other normalize\); choose another --out"):
+        run(nano, data, tmp_path / "out")
+    with pytest.raises(FlamingoError, match=r"holds another run \(other normalize\)"):
+        run(nano, data, tmp_path / "plain", normalize="english")
+
+
+def test_the_verb_normalizes_and_says_so(data, tmp_path):
+    data.write_text(json.dumps([ROWS[1]]))
+    command = [sys.executable, "-m", "audioflamingo", "eval", "--data", str(data), "--out"]
+    for name, more in (("default", []), ("plain", ["--normalize", "plain"])):
+        subprocess.run([*command, str(tmp_path / name), *more], capture_output=True, check=True)
+    names = sorted(path.name for path in (tmp_path / "default").iterdir())
+    assert {"predictions.jsonl", "report.json", "report.md", "run.json"} <= set(names)
+    for name in names:
+        assert (tmp_path / "default" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    pytest.importorskip("whisper_normalizer")
+    subprocess.run([*command, str(tmp_path / "en"), "--normalize", "english"], capture_output=True, check=True)
+    told = json.loads((tmp_path / "en" / "report.json").read_text())["normalize"]
+    assert told.startswith("english, spellings evened out (whisper-normalizer 0.")
+    assert f"* normalize: {told}\n" in (tmp_path / "en" / "report.md").read_text()
+    assert json.loads((tmp_path / "en" / "run.json").read_text())["normalize"] == told
+
+
 DESCRIBE = "<sound>\nDescribe the recording."
 CAPTIONS = [
     row("dog", DOG, DESCRIBE, "A dog barks, then a church bell rings.") | {"references": ["Barking before a bell."]},
@@ -196,3 +230,21 @@ def test_the_verb(data, tmp_path):
     assert again.stdout == done.stdout
     wrong = subprocess.run([*command, "--data", "nowhere.json"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+def test_the_verb_searches_with_beams(nano, data, tmp_path, capsys):
+    voice, question = EXAMPLES / "unheard_voice.wav", "Transcribe the input speech."
+    data.write_text(json.dumps([row("words", voice, f"<sound>\n{question}", "whatever is said")]))
+    words = ["eval", "--data", str(data), "--device", "cpu", "--num-beams"]
+    assert main([*words, "4", "--length-penalty", "0.5", "--out", str(tmp_path / "out")]) == 0
+    (line,) = (tmp_path / "out" / PREDICTIONS).read_text().splitlines()
+    reply = nano.ask(voice, question, num_beams=4, length_penalty=0.5)
+    assert json.loads(line)["answer"] == reply.text
+    assert reply.text != nano.ask(voice, question).text
+    capsys.readouterr()
+    refused = {"1000": "--num-beams is 1000, allowed: 1 (off) to 32", "2 --think": "think came too"}
+    for place, (wrong, told) in enumerate(refused.items()):
+        assert main([*words, *wrong.split(), "--out", str(tmp_path / f"other {place}")]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1

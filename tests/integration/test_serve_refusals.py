@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from serving import DOG, MAN, Serving, ask_about, sound_part, wait_for
 
-from audioflamingo import OptionError
+from audioflamingo import OptionError, load_model
 from audioflamingo.server.limits import MIB, ServerLimits, is_loopback, open_note
 from audioflamingo.server.run import bind
 
@@ -81,6 +81,7 @@ REFUSED = [
     ({"messages": USER, "logprobs": True}, "logprobs", "leave it out"),
     ({"messages": USER, "top_logprobs": 5}, "top_logprobs", "leave it out"),
     ({"messages": USER, "logit_bias": {"5": 1}}, "logit_bias", "leave it out"),
+    ({"messages": USER, "num_beams": 4}, "num_beams", "token by token"),
     ({"messages": USER, "presence_penalty": 0.5}, "presence_penalty", "leave it out"),
     ({"messages": USER, "tempreture_x": 1}, "tempreture_x", "known here"),
     ({"messages": USER, "temperature": -1}, "temperature", "0 to 2"),
@@ -362,3 +363,12 @@ def test_a_port_that_is_taken(serving):
 def test_base64_of_a_data_address_is_named_as_such(serving):
     wrong = {"type": "input_audio", "input_audio": {"data": "data:audio/wav;base64,QUJD", "format": "wav"}}
     assert "before the comma" in serving.post("/v1/chat/completions", content(wrong)).json()["error"]["message"]
+
+
+def test_a_model_that_answers_with_beams_by_itself_is_not_served_without():
+    model = load_model("nano")
+    model.defaults = model.defaults.updated({"num_beams": 2})
+    with Serving(model, has_voice=False) as other:
+        answer = other.chat(max_tokens=2)
+        assert answer.status_code == 400
+        assert "num_beams 1 in its defaults" in answer.json()["error"]["message"]

@@ -78,6 +78,9 @@ def test_words_after_two_dashes_are_no_options():
     [
         (["sing"], "'sing' is not a verb; allowed: ask, transcribe, caption, chat"),
         (["ask", "a.wav", "What?", "--beams", "4"], "allowed: --help, --each, --json, --model"),
+        (["eval", "--data", "a.json", "--out", "b", "--beams", "4"], "did you mean --num-beams?"),
+        (["eval", "--num-beams", "0"], "'0' came, allowed: a whole number, 1 or more"),
+        (["eval", "--length-penalty", "9"], "allowed: a number, -5 to 5"),
         (["ask", "a.wav", "What?", "--temp", "1"], "--temp"),
         (["ask", "a.wav", "What?", "--max-new-tokens", "-5"], "'-5' came, allowed: a whole number, 1 or more"),
         (["ask", "a.wav", "What?", "--seed", "x"], "'x' came, allowed: a whole number, 0 or more"),

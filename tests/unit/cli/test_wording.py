@@ -37,6 +37,8 @@ def error_of(call):
         (lambda: Budget(9, 1, 10).check(20, 0), "Shorten the sounds or the text"),
         (lambda: Budget(9, 5, 10).check(20, 0), "lower --max-new-tokens (5 of"),
         (lambda: Options().updated({"top_k": -1}), "--top-k is -1"),
+        (lambda: Options().updated({"num_beams": 99}), "--num-beams is 99, allowed: 1 (off) to 32"),
+        (lambda: Options().updated({"length_penalty": 2}), "--length-penalty is 2, but --num-beams is 1"),
         (
             lambda: Options().updated({"think": True, "max_new_tokens": 9, "max_thought_tokens": 10}),
             "--think=10 of --max-new-tokens 9, allowed: fewer",

@@ -4,6 +4,7 @@ import pytest
 
 from audioflamingo.engine.options import Options, checkpoint_options
 from audioflamingo.errors import CheckpointError, OptionError
+from audioflamingo.types import Beams
 
 POSITIONS = 32_768
 
@@ -28,6 +29,14 @@ def test_an_unknown_option_lists_the_allowed_ones():
         ({"max_windows": 0}, "at least 1"),
         ({"seed": -1}, "0 or more"),
         ({"top_p": 1.01}, "at most 1"),
+        ({"num_beams": 0}, "1 (off) to 32"),
+        ({"num_beams": 1000}, "1 (off) to 32"),
+        ({"num_beams": True}, "a whole number"),
+        ({"num_beams": 2.0}, "a whole number"),
+        ({"length_penalty": "long"}, "a number"),
+        ({"length_penalty": float("nan"), "num_beams": 2}, "-5 to 5"),
+        ({"length_penalty": 6, "num_beams": 2}, "-5 to 5"),
+        ({"length_penalty": 2.0}, "give both"),
     ],
 )
 def test_wrong_values_say_what_came_and_what_is_allowed(given, allowed):
@@ -40,6 +49,27 @@ def test_wrong_values_say_what_came_and_what_is_allowed(given, allowed):
 def test_one_stop_string_or_several():
     assert Options().updated({"stop": "a"}).stop == ("a",)
     assert Options().updated({"stop": ["a", "b"]}).sampling.stop == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"temperature": 0.5}, "give temperature 0"),
+        ({"think": True}, "think came too"),
+        ({"schema": {"type": "object"}}, "schema came too"),
+        ({"choices": ["a", "b"]}, "choices came too"),
+        ({"stop": ["a"]}, "stop came too"),
+    ],
+)
+def test_what_beams_do_without(given, told):
+    with pytest.raises(OptionError, match=told):
+        Options().updated({"num_beams": 2, **given})
+    assert Options().updated({"num_beams": 1, **given}).beams is None
+
+
+def test_beams_only_where_there_are_several():
+    assert Options().beams is None
+    assert Options().updated({"num_beams": 3, "length_penalty": 0}).beams == Beams(3, 0)
 
 
 def write(folder, values):
