@@ -1,7 +1,12 @@
 """festival, kept open: its own `text2wave` starts anew for every utterance, which costs more than the speaking.
 
-One child a process reads commands from its input and leaves when that closes. The samples are `text2wave`'s, whatever
-was said before (tested).
+One child a process reads commands from its input and leaves when that closes. The samples are those that
+`text2wave` gives with `BOUNDED`, whatever was said before (tested): a sentence, voice and rate always give the same.
+
+For that a fault of festival's own is got round. To stretch a recorded pause to the wanted length, its
+`us_mapping` looks for the recorded frame nearest in time, and also reads the time of the frame after the last one,
+where there is none. Whatever lay in that memory could make that frame the nearest; then the last pause was filtered
+with whatever lay further on, and sounded another way. `BOUNDED` appends frames so late that they are never near.
 """
 
 from __future__ import annotations
@@ -18,7 +23,19 @@ import numpy.typing as npt
 from audioflamingo.errors import FlamingoError
 
 TIMEOUT_S = 60.0
-BEGIN = """(gc-status nil)
+# Two frames: the search steps at most on the first one, and reads one further.
+# `track.insert` and not `track.resize`, whose result would be freed a second time.
+BOUNDED = """(define af_mapping us_mapping)
+(define (us_mapping utt method)
+  (let ((source (item.feat (utt.relation.first utt 'SourceCoef) "coefs")) (late nil))
+    (set! late (track.resize nil 2 (track.num_channels source)))
+    (track.set_time late 0 1000000)
+    (track.set_time late 1 1000000)
+    (track.insert source (track.num_frames source) late 0 2))
+  (af_mapping utt method))
+"""
+BEGIN = f"""(gc-status nil)
+{BOUNDED}
 (defvar af_count 0)
 (defvar af_folder "")
 (define (af_save utt)

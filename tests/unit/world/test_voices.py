@@ -99,7 +99,7 @@ def test_unknown_engine_and_voice(speech_engines):
 def test_festival_kept_open_says_what_a_fresh_one_says(tmp_path):
     out = tmp_path / "fresh.wav"
     text = 'Dr. Smith lives at 5 Elm St. She said: "stop!"\nThen she left.'
-    commands = "(begin (voice_ked_diphone) (Parameter.set 'Duration_Stretch 1.250))"
+    commands = f"(begin {festival.BOUNDED} (voice_ked_diphone) (Parameter.set 'Duration_Stretch 1.250))"
     subprocess.run(["text2wave", "-o", out, "-eval", commands], input=text.encode(), check=True, capture_output=True)
     rate_hz, expected = wavfile.read(out)
     for before in ("Hello.", "One, two, three?"):
@@ -117,3 +117,42 @@ def test_festival_speaks_again_after_it_failed():
     with pytest.raises(EngineMissingError):
         speak(TEXT, Speaker("festival", "kal_diphone", "male"))
     assert len(speak(TEXT, Speaker("festival", "kal_diphone", "male"))) > 8_000
+
+
+# The end of each sounded another way at times, before festival's search was bounded.
+WAVERING = (
+    ("Anna bought nine brown chairs at the hotel shop.", "ked_diphone", 1.402),
+    ("David has to write two reports before Friday.", "ked_diphone", 0.666),
+    ("David has to write two reports before Friday.", "ked_diphone", 1.463),
+    ("She suggested cutting down on paprika.", "kal_diphone", 0.925),
+    ("Simon left the red camera in the hotel.", "ked_diphone", 0.982),
+    ("The laptop was too icy.", "ked_diphone", 0.904),
+    ("The score is eleven to eleven.", "ked_diphone", 0.921),
+    ("What is forty-three times two?", "ked_diphone", 0.904),
+)
+
+
+@pytest.fixture
+def festival_anew():
+    def end():
+        festival._engine().kill()
+        festival._engine().wait()
+        festival._engine.cache_clear()
+
+    yield end
+    end()
+
+
+@pytest.mark.skipif(shutil.which("text2wave") is None, reason="festival is not installed")
+def test_festival_says_the_same_in_any_order_and_whatever_lay_in_memory(monkeypatch, festival_anew):
+    heard = {sentence: set() for sentence in WAVERING}
+    for number, filling in enumerate(("0", "63", "64", "192")):
+        monkeypatch.setenv("MALLOC_PERTURB_", filling)  # glibc fills what it frees; elsewhere the orders alone differ
+        festival_anew()
+        order = list(WAVERING)
+        if number:
+            random.Random(number).shuffle(order)
+        for sentence in order:
+            heard[sentence].add(festival.speak(*sentence)[0].tobytes())
+    assert [sentence for sentence, sounds in heard.items() if len(sounds) > 1] == []
+    assert min(len(sound) for sounds in heard.values() for sound in sounds) > 16_000
