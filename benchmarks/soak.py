@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ CANCEL_SHARE = 0.2
 MAX_WAITING = 24
 SAMPLE_EVERY_S = 10.0
 WARM_SHARE = 0.4  # of the time, after which memory must not grow any more
-MAX_GROWTH = 0.05
+MAX_GROWTH = 0.03
 LEAST_EDGE = 5e-6  # of probability; between two batches in fp32 sums of probabilities differ by a millionth or two
 
 
@@ -205,11 +206,19 @@ def soak(load: Load, seconds: float, mean_gap_s: float) -> list[tuple[float, int
     return samples
 
 
+def growth_of(sizes: list[int]) -> float:
+    """From the median of the first quarter to that of the last: single samples of a process wander by a tenth."""
+    quarter = max(1, len(sizes) // 4)
+    first, last = (statistics.median(some) for some in (sizes[:quarter] or [0], sizes[-quarter:] or [0]))
+    return last / max(1, first) - 1
+
+
 def report(load: Load, samples: list[tuple[float, int]], options: argparse.Namespace) -> dict[str, Any]:
     """Everything that the JSON holds, `is_sound` above all."""
-    warm = [size for at, size in samples if at >= WARM_SHARE * 60 * options.minutes] or [0]
-    counts = load.engine.counts
-    growth = max(warm) / max(1, warm[0]) - 1
+    counts, growth = (
+        load.engine.counts,
+        growth_of([size for at, size in samples if at >= WARM_SHARE * 60 * options.minutes]),
+    )
     was_loaded = counts.num_preempted and counts.num_reused_tokens and load.num_cancelled
     is_sound = (
         not load.wrong and counts.num_held_blocks == 0 and not load.running and growth <= MAX_GROWTH and was_loaded
