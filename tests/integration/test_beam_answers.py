@@ -49,7 +49,9 @@ def voice():
     return load_audio(EXAMPLES / "unheard_voice.wav")
 
 
-@pytest.mark.parametrize(("file", "question"), ASKED)
+@pytest.mark.parametrize(
+    ("file", "question"), [ASKED[0], *(pytest.param(*asked, marks=pytest.mark.slow) for asked in ASKED[1:])]
+)
 @torch.no_grad()
 def test_answers_are_those_of_transformers(nano, reference, processor, file, question):
     sound = load_audio(EXAMPLES / file)

@@ -88,7 +88,7 @@ def ends_that_occur(answer):
     return (answer[5],), (answer[2], answer[4], answer[7])
 
 
-@pytest.mark.parametrize("num_beams", [2, 3, 4, 5])
+@pytest.mark.parametrize("num_beams", [2, *(pytest.param(number, marks=pytest.mark.slow) for number in (3, 4)), 5])
 def test_answers_equal_the_reference(flamingo, asked, theirs, num_beams):
     prompt, inputs = asked
     unending = theirs(inputs, num_beams)
