@@ -60,7 +60,7 @@ def test_answers_are_those_of_transformers(nano, reference, processor, file, que
         [[{"role": "user", "content": content}]], tokenize=True, add_generation_prompt=True, return_dict=True
     )
     num_prompt_tokens = inputs["input_ids"].shape[1]
-    for num_beams, others in ((1, {}), (2, {}), (4, {}), (4, {"length_penalty": -1.0}), (5, {"length_penalty": 2.0})):
+    for num_beams, others in ((1, {}), (3, {}), (4, {"length_penalty": -1.0})):
         found = reference.generate(
             **inputs, num_beams=num_beams, early_stopping=False, do_sample=False, max_new_tokens=MOST_TOKENS, **others
         )

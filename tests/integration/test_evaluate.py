@@ -136,6 +136,7 @@ def test_transcripts_normalized_as_whispers_are(nano, data, tmp_path):
         run(nano, data, tmp_path / "plain", normalize="english")
 
 
+@pytest.mark.slow
 def test_the_verb_normalizes_and_says_so(data, tmp_path):
     data.write_text(json.dumps([ROWS[1]]))
     command = [sys.executable, "-m", "audioflamingo", "eval", "--data", str(data), "--out"]
@@ -206,6 +207,7 @@ def test_a_part_of_a_set_of_captions_scores_as_in_the_whole(nano, data, tmp_path
         run(nano, data, tmp_path / "none", references=parse_mixture(str(data)))
 
 
+@pytest.mark.slow
 def test_the_verb_judges_captions(data, tmp_path):
     data.write_text(json.dumps(CAPTIONS[:1]))
     command = [sys.executable, "-m", "audioflamingo", "eval", "--data", str(data), "--metric", "caption"]

@@ -210,7 +210,7 @@ def one(base, rows, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "more",
-    [(), ("--shard",), ("--shard", "sequence"), ("--shard", "both")],
+    [(), ("--shard",), ("--shard", "sequence"), pytest.param(("--shard", "both"), marks=pytest.mark.slow)],
     ids=["replicas", "shards", "sequence", "both"],
 )
 def test_two_processes_equal_one_with_twice_the_packs(base, rows, one, tmp_path, more):

@@ -39,12 +39,15 @@ def plain(value):
 
 @pytest.fixture(scope="module")
 def made():
-    """(truth, turn) of each scene, by task."""
-    found = {}
-    for task in TASKS:
+    """(truth, turn) of each scene, by task; made when the task is first asked for."""
+    return Made()
+
+
+class Made(dict):
+    def __missing__(self, task):
         scenes = [make(task, TRAIN, 21, index) for index in range(NUM_SCENES)]
-        found[task] = [(plain(one.clips[0].truth()), plain(asdict(one.dialogues[0][0]))) for one in scenes]
-    return found
+        self[task] = [(plain(one.clips[0].truth()), plain(asdict(one.dialogues[0][0]))) for one in scenes]
+        return self[task]
 
 
 def place(turn):

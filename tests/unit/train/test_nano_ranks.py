@@ -184,6 +184,7 @@ def engines():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_the_command_in_two_processes_and_on_from_its_state_in_one(engines, tmp_path, monkeypatch):
     places = ["--work", tmp_path / "work", "--out", tmp_path / "out"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
