@@ -45,6 +45,8 @@ def profiled(
     times = [once() for _ in range(NUM_REPEATS)]
     took = statistics.median(times)
     row: dict[str, Any] = {"s": round(took, 4), "s of audio per s": round(num_clips * duration_s / took, 1)}
+    if subject.device.type == "cuda":
+        row["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
     if is_timed_only:
         return row
     prompts = [material.prompts([duration_s] * num_clips) for _ in range(2)]

@@ -19,6 +19,7 @@ from audioflamingo.model.kernels import (
     Heads,
     add_layer_norm,
     add_rms_norm,
+    gated_linear,
     gelu_in_place,
     rms_norm,
     rotate_in_place,
@@ -38,7 +39,8 @@ JOINT_NAMES = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 # idle.
 FEED_ROWS = 3584
 Product = Callable[[Tensor], Tensor]
-Products = list[tuple[Product, Product]]  # of each layer: queries, keys and values; gates and ups
+Unit = Callable[[Tensor, bool], Tensor]  # silu(gate) * up; whether rows may come apart, see `swiglu`
+Products = list[tuple[Product, Unit]]  # of each layer: queries, keys and values; the feed-forward's unit
 
 _known: WeakKeyDictionary[nn.ModuleList, tuple[object, Products | None]] = WeakKeyDictionary()
 
@@ -90,10 +92,10 @@ def _found_products(layers: Iterable[nn.Module]) -> Products | None:
     for layer in cast("Iterable[DecoderLayer]", layers):
         attention, mlp = layer.self_attn, layer.mlp
         modules = (*attention.children(), *mlp.children())
-        qkv, gate_up = _joint_product(attention), _joint_product(mlp)
-        if qkv is None or gate_up is None or any(map(_is_watched, modules)):
+        qkv, unit = _joint_product(attention), _unit(mlp)
+        if qkv is None or unit is None or any(map(_is_watched, modules)):
             return None
-        found.append((qkv, gate_up))
+        found.append((qkv, unit))
     return found
 
 
@@ -106,6 +108,14 @@ def _joint_product(module: DecoderAttention | SwiGLU) -> Product | None:
 
     children = dict(module.named_children())
     return QuantizedLinear.joined([children[name] for name in JOINT_NAMES if name in children])
+
+
+def _unit(mlp: SwiGLU) -> Unit | None:
+    if mlp.joint is not None:
+        weight, bias = mlp.joint
+        return lambda x, may_part: gated_linear(x, weight, bias, in_place=may_part)
+    product = _joint_product(mlp)
+    return None if product is None else lambda x, may_part: swiglu(product(x), in_place=may_part)
 
 
 def run_decoder(
@@ -130,7 +140,7 @@ def run_decoder(
     in_place = is_spare and x.is_contiguous()
     delta: Tensor | None = None
     for index, layer in enumerate(cast("Iterable[DecoderLayer]", decoder.layers)):
-        qkv_product, gate_up_product = products[index]
+        qkv_product, unit = products[index]
         norm = layer.input_layernorm
         x, normed = add_rms_norm(x, delta, norm.weight, norm.eps, in_place=in_place, padding=padding)
         delta = None
@@ -148,23 +158,21 @@ def run_decoder(
         if len(x) > FEED_ROWS:
             x = x.add_(added) if in_place else x + added
             del added
-            _feed_in_pieces(layer, gate_up_product, x)
+            _feed_in_pieces(layer, unit, x)
         else:
             norm = layer.post_attention_layernorm
             x, normed = add_rms_norm(x, added, norm.weight, norm.eps, in_place=in_place)
-            delta = layer.mlp.down_proj(swiglu(gate_up_product(normed)))
+            delta = layer.mlp.down_proj(unit(normed, False))
         in_place = True  # from here on x is a sum of our own
     return add_rms_norm(x, delta, decoder.norm.weight, decoder.norm.eps, in_place=in_place)[1]
 
 
-def _feed_in_pieces(layer: DecoderLayer, gate_up_product: Product, x: Tensor) -> None:
+def _feed_in_pieces(layer: DecoderLayer, unit: Unit, x: Tensor) -> None:
     """Add what a layer's feed-forward makes of a long prompt's stream (N, D) to it, FEED_ROWS rows at a time."""
     norm, down = layer.post_attention_layernorm, layer.mlp.down_proj
     takes_apart = type(down) is nn.Linear  # rows of its inputs that do not touch; others would copy them
     for part in torch.split(x, FEED_ROWS):
-        gate_up = gate_up_product(rms_norm(part, norm.weight, norm.eps))
-        gated = swiglu(gate_up, in_place=takes_apart)
-        del gate_up
+        gated = unit(rms_norm(part, norm.weight, norm.eps), takes_apart)
         part.add_(down(gated))
         del gated
 

@@ -65,10 +65,13 @@ def _run(options: argparse.Namespace) -> None:
         options.pool_hours, options.first_hours, options.check_every_s, options.steps, options.longest_s,
         FEW_CHECKS if options.step_s else None, keep_hours=options.keep_hours,
         profiled_step=options.profile, soundfonts=() if options.no_soundfonts else _soundfonts(),
-        draws_apart=options.draw_apart,
+        draws_apart=options.draw_apart, until_s=options.until_s,
     )  # fmt: skip
     with ranked() as (ranks, device):
-        Piece(recipe, job, device, options.speed, ranks).run()
+        piece = Piece(recipe, job, device, options.speed, ranks)
+        piece.run()
+    if piece.is_told_to_end.is_set():
+        raise SystemExit(f"told to end (SIGTERM) before its time; the same command goes on from {job.work}")
 
 
 def _soundfonts() -> tuple[Path, ...]:
@@ -101,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--without", choices=list(LEFT_OUT), help="leave out one thing, with --recipe from_nothing")
     parser.add_argument("--resume", type=Path, help="folder of a small state")
     parser.add_argument("--piece-s", type=float, default=500.0, help="seconds of training in this piece")
+    parser.add_argument("--until-s", type=float, default=0.0, help="instead: end at so many seconds in all pieces")
     parser.add_argument("--decay-s", type=float, default=0.0, help="so many of them end it with falling rates")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pool-hours", type=float, default=1.0)

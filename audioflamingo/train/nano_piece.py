@@ -55,6 +55,8 @@ class Job:
         profiled_step: number in this piece of the step whose kernels are listed in `out`; 0 is none.
         soundfonts: through which half of the music is played.
         draws_apart: whether a process of its own draws the steps; None has one on a GPU.
+        until_s: the piece ends when so many seconds of training are reached in all pieces together, however often it
+            was broken off; 0 has it end after `piece_s` of its own.
     """
 
     work: Path
@@ -75,6 +77,7 @@ class Job:
     profiled_step: int = 0
     soundfonts: tuple[Path, ...] = ()
     draws_apart: bool | None = None
+    until_s: float = 0.0
 
 
 class Piece:
@@ -92,6 +95,7 @@ class Piece:
             chosen, self.checks = self._prepare(tokenizer, speed)
             self.trainer = NanoTrainer(recipe, job.begin, device, chosen, self.ranks)
             self._take_state()
+            self.piece_s = job.until_s - self.trainer.spent_s if job.until_s else job.piece_s
             self.samples = torch.zeros(round(job.pool_hours * 3_600 * 16_000), dtype=torch.int16, device=device)
             self.feed = NanoFeed(
                 self.samples, self.shards, self._draws(tokenizer), self._seed_of_draws(), keep_hours=job.keep_hours,
@@ -216,8 +220,8 @@ class Piece:
         spent_s = trainer.spent_s - before
         done = bool(job.num_steps) and trainer.num_steps >= first_step + job.num_steps
         return Word(
-            trainer.spent_s, decay_share(job.piece_s - spent_s, job.decay_s, self.recipe.last_rate),
-            ends=self.is_told_to_end.is_set() or done or spent_s >= job.piece_s, compares=compares,
+            trainer.spent_s, decay_share(self.piece_s - spent_s, job.decay_s, self.recipe.last_rate),
+            ends=self.is_told_to_end.is_set() or done or spent_s >= self.piece_s, compares=compares,
         )  # fmt: skip
 
     def _compare(self) -> None:

@@ -1,6 +1,7 @@
 """The embedded model from nothing to its thinking adapter, as pieces of at most ten minutes that each end with a state.
 
     python -m audioflamingo.train.nano_schedule --work runs/nano --workers 13     # `make nano`
+    python -m audioflamingo.train.nano_schedule --short --work runs/short         # every stage, in ten minutes
 
 A piece that has ended is not run again, and one that was broken off goes on from its last state, so the same command
 resumes whatever stopped it. Two hours of one H200 in all; on smaller machines the same steps take longer.
@@ -30,12 +31,14 @@ class ScheduledPiece:
         recipe: a key of `nano_recipe.RECIPES`.
         piece_s: seconds of training.
         decay_s: of which so many with falling rates.
+        phases: share of the recipe's times at which its phases begin.
     """
 
     name: str
     recipe: str
     piece_s: float
     decay_s: float = 0.0
+    phases: float = 1.0
 
     @property
     def folder(self) -> str:
@@ -51,14 +54,31 @@ SCHEDULE = (
     ScheduledPiece("11-all-tasks-end", "all_tasks", 540, 300),
     ScheduledPiece("12-think", "think", 300, 150),
 )
+# What every stage does, not what the model can become by it.
+SHORT = (
+    ScheduledPiece("1-from-nothing", "from_nothing", 250, phases=0.6),
+    ScheduledPiece("2-all-tasks", "all_tasks", 130),
+    ScheduledPiece("3-chat", "chat", 50),
+    ScheduledPiece("4-all-tasks-end", "all_tasks", 100, 70),
+    ScheduledPiece("5-think", "think", 40, 25),
+)
 
 
-def command(piece: ScheduledPiece, work: Path, share: float, more: Sequence[str]) -> list[str]:
-    """The trainer's command line for a piece; `share` shortens it."""
+def command(piece: ScheduledPiece, until_s: float, work: Path, share: float, more: Sequence[str]) -> list[str]:
+    """The trainer's command line for a piece.
+
+    Args:
+        piece: the one.
+        until_s: seconds of training of all pieces of its state, this one's included.
+        work: folder of everything.
+        share: of these seconds.
+        more: options for the trainer.
+    """
     line = [
         sys.executable, "-m", "audioflamingo.train.nano", "--recipe", piece.recipe, "--tokenizer", str(TOKENIZER),
         "--work", str(work / piece.folder), "--out", str(work / "out" / piece.folder),
-        "--piece-s", str(share * piece.piece_s), "--decay-s", str(share * piece.decay_s), *more,
+        "--until-s", str(share * until_s), "--decay-s", str(share * piece.decay_s),
+        "--phases", str(piece.phases), *more,
     ]  # fmt: skip
     if piece.recipe == "think":
         line += ["--init", str(work / "out" / HELD_OVER[0] / "checkpoint")]
@@ -69,13 +89,17 @@ def run(work: Path, share: float = 1.0, more: Sequence[str] = (), pieces: Sequen
     """Run what has not been run yet; returns the folder of the checkpoint, with the adapter in its `think`."""
     done = work / "done"
     done.mkdir(parents=True, exist_ok=True)
+    planned = dict.fromkeys(HELD_OVER, 0.0)
     for piece in pieces:
+        planned[piece.folder] += piece.piece_s
         if (done / piece.name).exists():
             continue
-        subprocess.run(command(piece, work, share, more), check=True)
+        subprocess.run(command(piece, planned[piece.folder], work, share, more), check=True)
         (done / piece.name).touch()
     checkpoint = work / "out" / HELD_OVER[0] / "checkpoint"
-    shutil.copytree(work / "out" / HELD_OVER[1] / "think", checkpoint / "think", dirs_exist_ok=True)
+    think = work / "out" / HELD_OVER[1] / "think"
+    if think.exists():
+        shutil.copytree(think, checkpoint / "think", dirs_exist_ok=True)
     return checkpoint
 
 
@@ -84,8 +108,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--work", type=Path, default=Path("runs/nano"))
     parser.add_argument("--share", type=float, default=1.0, help="of every piece's seconds")
+    parser.add_argument("--short", action="store_true", help="ten minutes of training in all")
     options, more = parser.parse_known_args()
-    print(f"The checkpoint is in {run(options.work, options.share, more)}")
+    checkpoint = run(options.work, options.share, more, SHORT if options.short else SCHEDULE)
+    print(f"The checkpoint is in {checkpoint}")
 
 
 if __name__ == "__main__":

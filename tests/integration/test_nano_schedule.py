@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import signal
+import subprocess
+import time
+from pathlib import Path
 
-from audioflamingo.train.nano_schedule import SCHEDULE, ScheduledPiece, command, run
+import pytest
+import torch
+
+from audioflamingo.train.nano_recipe import from_nothing
+from audioflamingo.train.nano_schedule import SCHEDULE, SHORT, ScheduledPiece, command, run
 
 PIECES = (
     ScheduledPiece("1", "from_nothing", 1), ScheduledPiece("2", "all_tasks", 1, 1), ScheduledPiece("3", "think", 1, 1),
@@ -21,6 +28,13 @@ def test_two_hours_in_pieces_of_ten_minutes():
     assert SCHEDULE[-2].decay_s > 0
 
 
+def test_the_short_way_has_every_stage_in_the_same_order_and_takes_ten_minutes():
+    assert list(dict.fromkeys(piece.recipe for piece in SHORT)) == list(dict.fromkeys(one.recipe for one in SCHEDULE))
+    assert sum(piece.piece_s for piece in SHORT) < 600
+    first = command(SHORT[0], 250, Path("work"), 1.0, [])
+    assert float(first[first.index("--phases") + 1]) * from_nothing().phases[-1].from_s < SHORT[0].piece_s
+
+
 @pytest.mark.slow
 def test_a_tiny_model_goes_through_all_pieces_and_is_not_trained_twice(tmp_path):
     checkpoint = run(tmp_path, more=TINY, pieces=PIECES)
@@ -33,7 +47,31 @@ def test_a_tiny_model_goes_through_all_pieces_and_is_not_trained_twice(tmp_path)
 
 
 def test_thinking_starts_from_what_the_others_made(tmp_path):
-    line = command(SCHEDULE[-1], tmp_path, 0.5, ["--workers", "3"])
+    line = command(SCHEDULE[-1], 300, tmp_path, 0.5, ["--workers", "3"])
     assert line[line.index("--init") + 1] == str(tmp_path / "out" / "all" / "checkpoint")
-    assert line[line.index("--piece-s") + 1] == "150.0"
+    assert line[line.index("--until-s") + 1] == "150.0"
     assert line[-4:-2] == ["--workers", "3"]
+
+
+@pytest.mark.slow
+def test_a_piece_that_is_told_to_end_is_not_done_and_goes_on_to_its_time(tmp_path):
+    pieces, tiny = (ScheduledPiece("1", "all_tasks", 20),), [one for one in TINY if one not in ("--steps", "2")]
+    line = command(pieces[0], 20, tmp_path, 1.0, tiny)
+    log = tmp_path / "out" / "all" / "log.jsonl"
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as first:
+        _await(lambda: log.exists() and '"ms_per_step"' in log.read_text())
+        first.send_signal(signal.SIGTERM)
+        assert "the same command goes on from" in first.communicate(timeout=120)[1]
+    assert first.returncode == 1
+    kept_s = torch.load(tmp_path / "all" / "state.pt", weights_only=True)["counts"]["spent_s"]
+    assert 0 < kept_s < 18
+    run(tmp_path, more=tiny, pieces=pieces)
+    ended_s = torch.load(tmp_path / "all" / "state.pt", weights_only=True)["counts"]["spent_s"]
+    assert 20 <= ended_s < 30
+
+
+def _await(is_so, seconds=120):
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.5)

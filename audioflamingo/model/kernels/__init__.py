@@ -15,6 +15,7 @@ from audioflamingo.model.kernels.elementwise import (
     swiglu,
     tables_at,
 )
+from audioflamingo.model.kernels.gated import gated_linear
 from audioflamingo.model.kernels.greedy import advance_greedily
 from audioflamingo.model.kernels.linear import few_rows
 from audioflamingo.model.kernels.norm import add_layer_norm, add_rms_norm, rms_norm
@@ -35,6 +36,7 @@ __all__ = [
     "attend_chunk",
     "attend_paged",
     "few_rows",
+    "gated_linear",
     "gelu_in_place",
     "half_tables",
     "has_triton",

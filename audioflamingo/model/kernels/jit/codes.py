@@ -19,7 +19,8 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from audioflamingo.model.kernels.jit.elementwise import gated
+from audioflamingo.model.kernels.jit.linear import write_tile
+from audioflamingo.model.kernels.jit.places import BYTE_HALVES, BYTE_HALVES_OPERANDS
 
 GROUP = tl.constexpr(128)  # inputs that share a scale of a four-bit weight
 
@@ -93,12 +94,9 @@ def _inputs(x_ptr, tokens, token_mask, start, end, stride, BLOCK: tl.constexpr):
 def _halves(packed, IS_NATIVE: tl.constexpr):
     """16 (q - 8) for the codes in the low and in the high halves of bytes, as int8."""
     if IS_NATIVE:
-        # 0x6A is (a & b) ^ c: of four bytes at once the upper halves are kept and their sign bits turned.
-        code: tl.constexpr = (
-            "{ .reg .b32 t; shl.b32 t, $2, 4;"
-            "lop3.b32 $0, t, 0xF0F0F0F0, 0x80808080, 0x6A; lop3.b32 $1, $2, 0xF0F0F0F0, 0x80808080, 0x6A; }"
+        low, high = tl.inline_asm_elementwise(
+            BYTE_HALVES, BYTE_HALVES_OPERANDS, [packed], dtype=(tl.int8, tl.int8), is_pure=True, pack=4
         )
-        low, high = tl.inline_asm_elementwise(code, "=r,=r,r", [packed], dtype=(tl.int8, tl.int8), is_pure=True, pack=4)
     else:
         low = (((packed << 4) & 0xF0) ^ 0x80).to(tl.int8, bitcast=True)
         high = ((packed & 0xF0) ^ 0x80).to(tl.int8, bitcast=True)
@@ -240,15 +238,7 @@ def codes_kernel(
         acc *= tl.load(scale_ptr + rows, mask=row_mask, other=0.0)[:, None]
         if GATED:
             acc_up *= tl.load(scale_ptr + up_rows, mask=row_mask, other=0.0)[:, None]
-    if HAS_BIAS:
-        acc += tl.load(bias_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)[:, None]
-    dtype = out_ptr.dtype.element_ty
-    if GATED:
-        acc = gated(acc, acc_up, dtype)
-    place = tokens[None, :] * num_outputs + rows[:, None]
-    mask = row_mask[:, None] & token_mask[None, :]
-    if HAS_RESIDUAL:
-        acc = acc.to(dtype).to(tl.float32) + tl.load(residual_ptr + place, mask=mask, other=0.0).to(tl.float32)
-    if SPLITS > 1:
-        place += tl.program_id(1) * num_rows * num_outputs
-    tl.store(out_ptr + place, acc.to(dtype), mask=mask)
+    write_tile(
+        acc, acc_up, bias_ptr, residual_ptr, out_ptr, rows, row_mask, tokens, token_mask, num_rows, num_outputs,
+        HAS_BIAS, HAS_RESIDUAL, GATED, SPLITS,
+    )  # fmt: skip

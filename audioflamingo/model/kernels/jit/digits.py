@@ -21,17 +21,14 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.ampere import mma_v2
 
+from audioflamingo.model.kernels.jit.places import BYTE_HALVES, BYTE_HALVES_OPERANDS
+
 GROUP = gl.constexpr(128)
 FOURS = gl.constexpr(32)  # of a group: four inputs in bf16 are one load of 64 bits
 LARGEST = gl.constexpr(32600.0)  # 127.3 * 256: the high digit stays below 128
 OFFSET = gl.constexpr(12582912.0)  # 1.5 * 2^23: whole numbers up to 2^22 added to it change its last bits alone
 OFFSET_BITS = gl.constexpr(0x4B400000)
 
-# 0x6A is (a & b) ^ c: the sign bit turned, q - 8 in the upper half of a byte is 16 times that.
-_HALVES = gl.constexpr(
-    "{ .reg .b32 t; shl.b32 t, $2, 4;"
-    "lop3.b32 $0, t, 0xF0F0F0F0, 0x80808080, 0x6A; lop3.b32 $1, $2, 0xF0F0F0F0, 0x80808080, 0x6A; }"
-)
 _WIDENED = gl.constexpr(
     "{ .reg .b32 a, b; mov.b64 {a, b}, $4;"
     "shl.b32 $0, a, 16; and.b32 $1, a, 0xFFFF0000; shl.b32 $2, b, 16; and.b32 $3, b, 0xFFFF0000; }"
@@ -211,7 +208,9 @@ def _operand(high, low, step, is_low, columns, x_layout: gl.constexpr):
 def _product(w, x, odd_x, offset, FOUR_BIT: gl.constexpr):
     """(S, N, 4), all columns alike: sums over a group, in steps of its inputs (16ths of them for four bits)."""
     if FOUR_BIT:
-        even, odd = gl.inline_asm_elementwise(_HALVES, "=&r,=&r,r", [w], dtype=(gl.int8, gl.int8), is_pure=True, pack=4)
+        even, odd = gl.inline_asm_elementwise(
+            BYTE_HALVES, BYTE_HALVES_OPERANDS, [w], dtype=(gl.int8, gl.int8), is_pure=True, pack=4
+        )
         sums = mma_v2(odd, odd_x, mma_v2(even, x, offset))
     else:
         sums = mma_v2(w, x, offset)

@@ -329,6 +329,26 @@ def _dot_step(
 
 
 @triton.jit
+def write_tile(
+    acc, acc_up, bias_ptr, residual_ptr, out_ptr, rows, row_mask, tokens, token_mask, num_rows, num_outputs,
+    HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, GATED: tl.constexpr, SPLITS: tl.constexpr,
+):  # fmt: skip
+    """Store products (outputs, tokens) of a program, with bias, gate and residual; a split's own sums come bare."""
+    if HAS_BIAS:
+        acc += tl.load(bias_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)[:, None]
+    dtype = out_ptr.dtype.element_ty
+    if GATED:
+        acc = gated(acc, acc_up, dtype)
+    place = tokens[None, :] * num_outputs + rows[:, None]
+    mask = row_mask[:, None] & token_mask[None, :]
+    if HAS_RESIDUAL:
+        acc = acc.to(dtype).to(tl.float32) + tl.load(residual_ptr + place, mask=mask, other=0.0).to(tl.float32)
+    if SPLITS > 1:
+        place += tl.program_id(1) * num_rows * num_outputs
+    tl.store(out_ptr + place, acc.to(dtype), mask=mask)
+
+
+@triton.jit
 def few_rows_kernel(
     x_ptr, w_ptr, scale_ptr, bias_ptr, residual_ptr, out_ptr, num_rows, num_outputs, num_inputs, inputs_per_split,
     HAS_SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, GATED: tl.constexpr,
@@ -365,15 +385,7 @@ def few_rows_kernel(
         acc *= tl.load(scale_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)[:, None]
         if GATED:
             acc_up *= tl.load(scale_ptr + rows + num_outputs, mask=row_mask, other=0.0).to(tl.float32)[:, None]
-    if HAS_BIAS:
-        acc += tl.load(bias_ptr + rows, mask=row_mask, other=0.0).to(tl.float32)[:, None]
-    dtype = out_ptr.dtype.element_ty
-    if GATED:
-        acc = gated(acc, acc_up, dtype)
-    place = tokens[None, :] * num_outputs + rows[:, None]
-    mask = row_mask[:, None] & token_mask[None, :]
-    if HAS_RESIDUAL:
-        acc = acc.to(dtype).to(tl.float32) + tl.load(residual_ptr + place, mask=mask, other=0.0).to(tl.float32)
-    if SPLITS > 1:
-        place += tl.program_id(1) * num_rows * num_outputs
-    tl.store(out_ptr + place, acc.to(dtype), mask=mask)
+    write_tile(
+        acc, acc_up, bias_ptr, residual_ptr, out_ptr, rows, row_mask, tokens, token_mask, num_rows, num_outputs,
+        HAS_BIAS, HAS_RESIDUAL, GATED, SPLITS,
+    )  # fmt: skip

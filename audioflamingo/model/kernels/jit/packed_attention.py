@@ -40,7 +40,7 @@ def _seen(
     return higher, total, acc
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["uniform_length"])  # on a program for a length of 1 ptxas 12.8 breaks down
 def packed_kernel(
     query_ptr, key_ptr, value_ptr, out_ptr, offsets_ptr, uniform_length, query_stride, key_stride, scale,
     NUM_HEADS: tl.constexpr, SHARED: tl.constexpr, HEAD_DIM: tl.constexpr, QUERIES: tl.constexpr, BLOCK: tl.constexpr,

@@ -13,6 +13,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Of four bytes, 16 (q - 8) for the codes in their low halves to $0, and for those in their high halves to $1: 0x6A is
+# (a & b) ^ c, which keeps the upper halves and turns their sign bits. $0 is written before $2 is read for the last
+# time, which the operands say.
+BYTE_HALVES = tl.constexpr(
+    "{ .reg .b32 t; shl.b32 t, $2, 4;"
+    "lop3.b32 $0, t, 0xF0F0F0F0, 0x80808080, 0x6A; lop3.b32 $1, $2, 0xF0F0F0F0, 0x80808080, 0x6A; }"
+)
+BYTE_HALVES_OPERANDS = tl.constexpr("=&r,=&r,r")
+
 # Each writes place p of two fours to register $p as two bf16; 0xEA is (a & b) | c. Two fours of four bits share
 # register $4; of eight bits they are $4 and $5, of which `prmt` takes byte p each.
 #
