@@ -77,13 +77,35 @@ def _decoder_errors(container: Container, name: str) -> Iterator[None]:
         ) from error
 
 
+class _Within:
+    """A file as libsndfile reads it. Where a damaged one sends it before the beginning, it stays where it is.
+
+    libsndfile asks through a function in C, out of which no exception can come: it would be printed and lost.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return self.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, num_bytes: int) -> bytes:
+        return self._file.read(num_bytes)
+
+
 def _open_soundfile(file: BinaryIO, container: Container, name: str, stack: ExitStack) -> Stream | None:
     """A stream through libsndfile, or None if this codec is not for it."""
     import soundfile
 
     file.seek(0)
     try:
-        sound = stack.enter_context(soundfile.SoundFile(file))
+        sound = stack.enter_context(soundfile.SoundFile(_Within(file)))
     except (RuntimeError, TypeError, ValueError):  # FFmpeg knows more codecs, and has the last word on damage
         return None
     if sound.subtype in _INEXACT_SUBTYPES or sound.frames >= _UNKNOWN_COUNT:

@@ -72,7 +72,7 @@ SKILL_SHARES: dict[str, float] = {
     "temporal_order": 4.5, "temporal_attributes": 4.0, "counting": 6.5, "attribute_identification": 1.0,
     "speaker_attributes": 7.0, "contextual_sound": 1.0, "contextual_speech": 1.2, "information_extraction": 2.0,
     "general": 1.2, "sound_reasoning": 1.2, "music_knowledge": 4.6, "music_reasoning": 5.6, "speech_in_sound": 1.0,
-    "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 3.2,
+    "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 5.0,
     "several_clips": 9.0, "by_example": 3.4,
     "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.55, "long_order": 0.12,
     "grounding": 0.55, "summary": 0.10, "topic_relation": 0.08, "causal": 0.10, "response": 0.10,
@@ -82,7 +82,7 @@ THINK_SHARES: dict[str, float] = {"think": 1.0}
 # Stage 4: clips that are held against each other and turns that refer back, and enough of all else to keep it.
 CHAT_SHARES: dict[str, float] = {
     **PLAIN_SHARES, **SKILL_SHARES, "speech": 30.0, "speech_long": 8.0, "one_sound": 10.0, "text_only": 3.0,
-    "several_clips": 36.0, "by_example": 12.0, "chat": 10.0, "needle": 1.0,
+    "several_clips": 36.0, "by_example": 12.0, "chat": 18.0, "needle": 1.0,
 }  # fmt: skip
 SHARES: dict[str, dict[str, float]] = {
     "all": {**PLAIN_SHARES, **SKILL_SHARES}, "chat": CHAT_SHARES, "think": THINK_SHARES,

@@ -85,6 +85,25 @@ def test_all_that_clips_answer_is_right(name):
             assert problems_of(clips, every_across(clips[:num], job_of(index), comparable=name != "chat")) == []
 
 
+def test_clips_of_a_chat_are_of_every_form_and_each_is_named():
+    ways = {
+        "sounds": r"[^,]+, then [^,]+", "a sound": r"[^,]+(?<! speaking)", "speech": r"(A man|A woman) speaking",
+        "behind": r"[^,]+, with .+ in the background", "noise": "Nothing recognisable, only noise",
+        "silence": "Silence", "music": "Music, then .+", "speech and more": r"(A man|A woman) speaking, then .+",
+    }  # fmt: skip
+    seen, answers = dict.fromkeys(ways, 0), 0
+    for seed in range(12):
+        made = make("chat", TRAIN, seed, 0)
+        assert problems_of(made.clips, made.dialogues[0]) == []
+        for turn in made.dialogues[0]:
+            if turn.rule == "heard":
+                answers += 1
+                for name, way in ways.items():
+                    seen[name] += bool(re.fullmatch(way + r"\.", turn.answer))
+    assert all(seen.values()), seen
+    assert max(seen.values()) < answers / 2  # none so often that it could be guessed
+
+
 @pytest.mark.parametrize("name", ["counting", "temporal_order", "speech_in_sound", "chat"])
 def test_all_questions_of_time_are_right(name):
     for index in range(4):

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audioflamingo.audio import MIN_SAMPLES, check_length, load
+from audioflamingo.audio.decode import _Within
 from audioflamingo.errors import AudioError
 from audioflamingo.types import Audio
 
@@ -300,6 +301,15 @@ def load_or_refuse(data):
 @settings(max_examples=300, deadline=None)
 def test_random_bytes(head, rest):
     load_or_refuse(head + rest)
+
+
+def test_a_decoder_that_is_sent_before_the_beginning_stays_where_it_is():
+    file = _Within(io.BytesIO(b"abcdef"))
+    assert file.seek(2) == 2
+    assert file.seek(-1) == 2  # out of libsndfile's callback no exception can come
+    assert file.seek(-9, io.SEEK_CUR) in (0, 2)
+    assert file.seek(-2, io.SEEK_END) == 4
+    assert file.read(9) == b"ef"
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(FILES)))

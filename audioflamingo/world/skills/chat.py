@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from audioflamingo.world.music.compose import compose, draw_facts
 from audioflamingo.world.said import statement
 from audioflamingo.world.skills.base import (
+    BED_KINDS,
     EVENT_KINDS,
     ORDINALS,
     Job,
@@ -17,7 +20,9 @@ from audioflamingo.world.skills.base import (
     person,
     sentence,
 )
-from audioflamingo.world.timeline import Timeline
+from audioflamingo.world.skills.sounds import SILENT_SHARE, empty
+from audioflamingo.world.tasks import NOISE, SILENCE
+from audioflamingo.world.timeline import Stage, Timeline
 
 WHAT = (
     "What is in this clip?",
@@ -114,28 +119,74 @@ def chat(job: Job) -> Made:
 
 
 def _clips(job: Job, num: int) -> list[Timeline]:
-    """Short clips; the kinds of sound do not repeat between clips."""
+    """Short clips of all forms; the kinds of sound do not repeat between clips."""
     names = job.plan.sample(EVENT_KINDS, 2 * num)
-    clips = []
-    for index in range(num):
-        stage = job.stage()
-        form = job.plan.randrange(4)
-        if form == 0:
-            (voice,) = job.cast(None)
-            stage.say(statement(job.plan, test=job.test), voice)
-        elif form == 1:
-            stage.music(compose(draw_facts(job.plan, duration_s=8.0), job.plan))
-        for name in names[2 * index : 2 * index + (1 if form < 2 else 2)]:
-            stage.pause()
-            stage.sound(name)
-        clips.append(stage.close())
-    return clips
+    return [job.plan.choice(FORMS)(job, names[2 * index : 2 * index + 2]) for index in range(num)]
+
+
+def _sounds(job: Job, names: list[str]) -> Timeline:
+    stage = job.stage()
+    for name in names:
+        stage.pause()
+        stage.sound(name)
+    return stage.close()
+
+
+def _one_sound(job: Job, names: list[str]) -> Timeline:
+    return _sounds(job, names[:1])
+
+
+def _spoken(job: Job, names: list[str]) -> Timeline:
+    """A statement, and behind it a sound or nothing."""
+    stage = job.stage()
+    _say(job, stage)
+    if job.plan.random() < 0.5:
+        stage.pause()
+        stage.sound(names[0])
+    return stage.close()
+
+
+def _played(job: Job, names: list[str]) -> Timeline:
+    stage = job.stage()
+    stage.music(compose(draw_facts(job.plan, duration_s=8.0), job.plan))
+    stage.pause()
+    stage.sound(names[0])
+    return stage.close()
+
+
+def _over_something(job: Job, names: list[str]) -> Timeline:
+    """A statement or a sound over a steady one."""
+    stage = job.stage()
+    stage.bed(job.plan.choice(BED_KINDS))
+    stage.pause()
+    if job.plan.random() < 0.5:
+        _say(job, stage)
+    else:
+        stage.sound(names[0])
+    return stage.close()
+
+
+def _nothing(job: Job, names: list[str]) -> Timeline:
+    """Noise or silence."""
+    return empty(job.stage(), is_silent=job.plan.random() < SILENT_SHARE)
+
+
+def _say(job: Job, stage: Stage) -> None:
+    (voice,) = job.cast(None)
+    stage.say(statement(job.plan, test=job.test), voice)
+
+
+FORMS: tuple[Callable[[Job, list[str]], Timeline], ...] = (
+    _sounds, _sounds, _one_sound, _one_sound, _spoken, _spoken, _played, _over_something, _nothing,
+)  # fmt: skip
 
 
 def _named(clip: Timeline) -> str:
-    return sentence(
-        ", then ".join(person(e) + " speaking" if e.kind == "speech" else label(e.kind) for e in clip.front)
-    )
+    if not clip.front:
+        return NOISE if np.any(clip.samples) else SILENCE
+    told = ", then ".join(person(e) + " speaking" if e.kind == "speech" else label(e.kind) for e in clip.front)
+    behind = [f", with {label(event.kind)} in the background" for event in clip.events if event.layer == "back"]
+    return sentence(told + "".join(behind))
 
 
 def _back(job: Job, clips: list[Timeline]) -> Turn:
@@ -145,7 +196,10 @@ def _back(job: Job, clips: list[Timeline]) -> Turn:
 
 
 def _which_clip(job: Job, clips: list[Timeline]) -> Turn | None:
-    index = job.plan.randrange(len(clips))
+    with_sounds = [index for index, clip in enumerate(clips) if clip.front and clip.front[-1].kind in EVENT_KINDS]
+    if not with_sounds:
+        return None
+    index = job.plan.choice(with_sounds)
     kind = clips[index].front[-1].kind
     question = job.phrasing.of(WHICH_CLIP, a=label(kind))
     told = f"In the {ORDINALS[index]} clip."
@@ -153,7 +207,10 @@ def _which_clip(job: Job, clips: list[Timeline]) -> Turn | None:
 
 
 def _again(job: Job, clips: list[Timeline]) -> Turn | None:
-    index = job.plan.randrange(len(clips))
+    with_something = [index for index, clip in enumerate(clips) if clip.front]
+    if not with_something:
+        return None
+    index = job.plan.choice(with_something)
     first = clips[index].front[0]
     told = sentence(f"{person(first)} speaking" if first.kind == "speech" else label(first.kind))
     question = job.phrasing.of(AGAIN, nth=ORDINALS[index])
