@@ -113,7 +113,18 @@ def think() -> NanoRecipe:
     )  # fmt: skip
 
 
-RECIPES = {"from_nothing": from_nothing, "all_tasks": all_tasks, "chat": chat, "think": think}
+def later_clips() -> NanoRecipe:
+    """The decoder alone, by small steps on a CPU: what a clip is that comes in later in a conversation."""
+    mode = Mode(Weights(ctc=0.0, frames=0.0, clock=0.0), encoder_listens=False)
+    return NanoRecipe(
+        mixture="later", phases=(Phase(0.0, mode),), encoder_rate=0.0, decoder_rate=2e-4, warm_up_steps=40,
+        long_share=0.0, token_noise=0.02, ema=0.99,
+    )  # fmt: skip
+
+
+RECIPES = {
+    "from_nothing": from_nothing, "all_tasks": all_tasks, "chat": chat, "think": think, "later_clips": later_clips,
+}  # fmt: skip
 
 
 def slowed(recipe: NanoRecipe, share: float) -> NanoRecipe:
