@@ -47,6 +47,7 @@ def test_a_needle_in_a_talk_is_found_and_only_there(talks):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_one_statement_in_up_to_ten_minutes():
     """Talks of 569, 297 and 108 s; docs/nano.md: 43 % [14, 71] of the longest, nearly all up to two minutes."""
     world = World("test_known", strength=0.0, phrasings="train", longest_s=600.0)
