@@ -110,7 +110,10 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of every piece's seconds")
     parser.add_argument("--short", action="store_true", help="ten minutes of training in all")
     options, more = parser.parse_known_args()
-    checkpoint = run(options.work, options.share, more, SHORT if options.short else SCHEDULE)
+    try:
+        checkpoint = run(options.work, options.share, more, SHORT if options.short else SCHEDULE)
+    except subprocess.CalledProcessError as error:  # the trainer has said why
+        raise SystemExit(error.returncode) from None
     print(f"The checkpoint is in {checkpoint}")
 
 
