@@ -48,6 +48,7 @@ def command(name: str, work: Path, options: argparse.Namespace) -> list[str]:
         "--work", str(work), "--out", str(work / "out"), "--workers", "0", "--keep-hours", "10000",
         "--piece-s", str(options.seconds), "--decay-s", str(DECAYS * options.seconds),
         "--phases", str(options.seconds / FROM_NOTHING_S), "--check-every-s", "10000", "--no-draw-apart",
+        "--check-times", str(options.check_times),
         "--pool-hours", str(options.pool_hours), "--first-hours", str(options.first_hours), "--speed", options.speed,
     ]  # fmt: skip
     return [*line, *([] if name == WHOLE else ["--without", name]), *options.more]
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--pool-hours", type=float, default=330.0)
     parser.add_argument("--first-hours", type=float, default=60.0)
     parser.add_argument("--speed", default="compiled_graphs" if torch.cuda.is_available() else "eager")
+    parser.add_argument("--check-times", type=int, default=1, help="as the run that left the held-out items was told")
     parser.add_argument("--limit-s", type=float, default=1e9, help="begin no run after so many seconds")
     parser.add_argument("--only", nargs="*", choices=[WHOLE, *LEFT_OUT], default=[WHOLE, *LEFT_OUT])
     parser.add_argument("--out", type=Path, required=True)

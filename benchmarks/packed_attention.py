@@ -1,4 +1,6 @@
-"""Question: how fast is attention of packed sequences, ours in every plan, torch's FlashAttention 2 and cuDNN's?
+"""Question: how fast is attention of packed sequences, ours in every plan, FlashAttention's and cuDNN's?
+
+FlashAttention 2 is torch's own ("varlen"); its packages are measured where one is installed ("flash_attn").
 
 Sequences as they come: prompts of 30 s, of 10 s, a single one, ten minutes; windows of sound of 10 s and of 30 s.
 
@@ -24,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kernels_common import Scale, median_us
 
-from audioflamingo.model.attention import Kernel, Packing, attend, attention_kernel
+from audioflamingo.model.attention import Kernel, Packing, attend, attention_kernel, has_flash_attn
 from audioflamingo.model.kernels.packed_attention import PLANS, attend_packed
 
 DECODER, ENCODER = (28, 4, 128, True), (20, 20, 64, False)
@@ -61,6 +63,8 @@ def measured(case: tuple[tuple[int, int, int, bool], tuple[int, ...]], scale: Sc
             return attend(query, key, value, packing, causal=causal)
 
     works: dict[str, Any] = {"varlen": partial(forced, "varlen")}
+    if has_flash_attn():
+        works["flash_attn"] = partial(forced, "flash_attn")
     if packing.is_uniform:
         batch = [x.view(len(lengths), -1, *x.shape[1:]).transpose(1, 2) for x in (query, key, value)]
         works["cudnn"] = partial(cudnn, batch, causal)

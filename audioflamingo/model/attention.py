@@ -8,13 +8,12 @@ none is ever padded. Kernels:
   without gradients).
 * ``varlen``: torch's built-in FlashAttention over packed sequences (CUDA, fp16 and bf16).
 * ``cudnn``: torch's cuDNN backend, the fastest for one long sequence on a Hopper, padded so that few shapes ever come.
-* ``flash_attn``: the flash-attn package, where installed (CUDA, fp16 and bf16).
+* ``flash_attn``: a package of FlashAttention, where one is installed for the card (fp16 and bf16).
 * ``eager``: the formula itself; the slow twin that the others are tested against.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +26,15 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from audioflamingo.errors import OptionError
+from audioflamingo.model.flash_packages import PACKAGES, attend_flash, installed, package_for
+from audioflamingo.model.kernels import tuning
 from audioflamingo.model.kernels.packed_attention import attend_packed, takes_packed
 from audioflamingo.model.placing import sent
 
 SDPA_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
 Kernel = Literal["auto", "sdpa", "packed", "varlen", "cudnn", "flash_attn", "eager"]
 CUDNN_MULTIPLE = 1024  # cuDNN plans for 100 ms for every new shape, so lengths are padded up to few
+TRIAL_TOKENS = 8192
 CUDNN_FROM = 4096  # tokens of a sequence; below, the plan costs more than it will save
 _Kernel = Callable[[Tensor, Tensor, Tensor, bool], Tensor]  # over one batch, (B, T, H, Dh)
 
@@ -107,7 +109,8 @@ def attention_kernel(kernel: Kernel) -> Iterator[None]:
     if kernel not in get_args(Kernel):
         raise OptionError(f"unknown attention kernel {kernel!r}; allowed: {', '.join(get_args(Kernel))}")
     if kernel == "flash_attn" and not has_flash_attn():
-        raise OptionError("attention kernel 'flash_attn' needs the flash-attn package, which is not installed")
+        names = ", ".join(package.name for package in PACKAGES)
+        raise OptionError(f"attention kernel 'flash_attn' needs a package that is not installed: one of {names}")
     previous, _forced.kernel = _forced.kernel, kernel
     try:
         yield
@@ -116,8 +119,8 @@ def attention_kernel(kernel: Kernel) -> Iterator[None]:
 
 
 def has_flash_attn() -> bool:
-    """Whether the flash-attn package can be imported."""
-    return importlib.util.find_spec("flash_attn") is not None
+    """Whether a package of FlashAttention is installed."""
+    return bool(installed())
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causal: bool) -> Tensor:
@@ -144,7 +147,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causa
     if kernel == "cudnn":
         return _cudnn(query, key, value, packing)
     if kernel == "flash_attn":
-        return _flash_attn(query, key, value, packing, causal)
+        return _flash_package(query, key, value, packing, causal=causal)
     one = _eager if kernel == "eager" else _sdpa
     if packing.is_uniform:
         return _batched(one, query, key, value, packing, causal=causal)
@@ -171,7 +174,7 @@ def _choose(query: Tensor, packing: Packing, causal: bool) -> Kernel:
     if not _takes_flash(query):
         return "sdpa"
     if causal and _is_long(packing) and _takes_cudnn(query.device):
-        return "cudnn"
+        return _for_long(query.device, query.dtype)
     if takes_packed(query):
         return "packed"
     return "sdpa" if packing.is_uniform else "varlen"
@@ -188,6 +191,32 @@ def _takes_flash(query: Tensor) -> bool:
 def _takes_cudnn(device: torch.device) -> bool:
     """A Hopper's fastest kernel, which torch refuses where results have to repeat."""
     return _is_hopper(device) and not torch.are_deterministic_algorithms_enabled()
+
+
+def _for_long(device: torch.device, dtype: torch.dtype) -> Kernel:
+    """cuDNN's, or the installed package's where a trial says that it is faster: once, before the first long prompt."""
+    package = package_for(device)
+    if package is None or not package.is_ready or torch.cuda.is_current_stream_capturing():
+        return "cudnn"
+    kernels: tuple[Kernel, ...] = ("cudnn", "flash_attn")
+    return tuning.best(("long prompts", device, dtype), kernels, _trial(device, dtype), device)
+
+
+def _trial(device: torch.device, dtype: torch.dtype) -> Callable[[Kernel], Tensor]:
+    """Causal attention of one sequence of the released decoder's heads, by kernel; inputs are made when it is used."""
+    packing = Packing.of([TRIAL_TOKENS], device)
+
+    @cache
+    def inputs() -> list[Tensor]:
+        return [torch.randn((TRIAL_TOKENS, heads, 128), dtype=dtype, device=device) for heads in (28, 4, 4)]
+
+    def run(kernel: Kernel) -> Tensor:
+        query, key, value = inputs()
+        if kernel == "cudnn":
+            return _cudnn(query, key, value, packing)
+        return _flash_package(query, key, value, packing, causal=True)
+
+    return run
 
 
 @cache
@@ -307,11 +336,9 @@ def _cudnn(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tenso
     return out[0].transpose(0, 1)[:num_tokens]
 
 
-def _flash_attn(query: Tensor, key: Tensor, value: Tensor, packing: Packing, causal: bool) -> Tensor:
-    from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found,unused-ignore]
-
-    out = flash_attn_varlen_func(
-        query, key, value, packing.offsets, packing.offsets, packing.longest, packing.longest, causal=causal
-    )
-    assert isinstance(out, Tensor)
-    return out
+def _flash_package(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causal: bool) -> Tensor:
+    package = package_for(query.device)
+    if package is None:
+        names = ", ".join(one.name for one in installed())
+        raise OptionError(f"of FlashAttention {names} is installed, which is not made for {query.device}")
+    return attend_flash(package, query, key, value, packing.offsets, packing.longest, causal=causal)

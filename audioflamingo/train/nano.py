@@ -22,10 +22,11 @@ import torch
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
 from audioflamingo.train.nano_ablation import LEFT_OUT, shortened, without
 from audioflamingo.train.nano_bench import bench
+from audioflamingo.train.nano_check import CHECKED
 from audioflamingo.train.nano_graphs import SPEEDS
 from audioflamingo.train.nano_piece import Job, Piece
 from audioflamingo.train.nano_ranks import ranked
-from audioflamingo.train.nano_recipe import RECIPES, shrunk, slowed
+from audioflamingo.train.nano_recipe import RECIPES, NanoRecipe, shrunk, slowed
 from audioflamingo.train.nano_state import assemble
 from audioflamingo.train.nano_trainer import Start
 from audioflamingo.train.settings import training_settings
@@ -63,7 +64,7 @@ def _run(options: argparse.Namespace) -> None:
     job = Job(
         options.work, options.out, begin, options.resume, options.piece_s, options.decay_s, options.workers,
         options.pool_hours, options.first_hours, options.check_every_s, options.steps, options.longest_s,
-        FEW_CHECKS if options.step_s else None, keep_hours=options.keep_hours,
+        FEW_CHECKS if options.step_s else _checked(recipe, options.check_times), keep_hours=options.keep_hours,
         profiled_step=options.profile, soundfonts=() if options.no_soundfonts else _soundfonts(),
         draws_apart=options.draw_apart, until_s=options.until_s,
     )  # fmt: skip
@@ -72,6 +73,10 @@ def _run(options: argparse.Namespace) -> None:
         piece.run()
     if piece.is_told_to_end.is_set():
         raise SystemExit(f"told to end (SIGTERM) before its time; the same command goes on from {job.work}")
+
+
+def _checked(recipe: NanoRecipe, times: int) -> dict[str, int]:
+    return {name: times * count for name, count in (recipe.checks or CHECKED).items()}
 
 
 def _soundfonts() -> tuple[Path, ...]:
@@ -111,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep-hours", type=float, default=0.0, help="of sound that stay on the disk for later")
     parser.add_argument("--first-hours", type=float, default=0.05)
     parser.add_argument("--check-every-s", type=float, default=120.0)
+    parser.add_argument("--check-times", type=int, default=1, help="so many times as many held-out items")
     parser.add_argument("--steps", type=int, default=0, help="end after so many steps")
     parser.add_argument("--longest-s", type=float, default=600.0, help="longest scene")
     parser.add_argument("--speed", choices=["auto", *SPEEDS], default="auto")

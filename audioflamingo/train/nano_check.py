@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from audioflamingo.errors import OptionError
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.train.nano_items import CTC_ALPHABET, Encodes, Item, load_items, save_items
 from audioflamingo.train.nano_mel import LineLogMel
@@ -47,6 +48,9 @@ class Checks:
         counts: how many of each kind.
         longest_s: of the long scenes.
         seed: of the items.
+
+    Raises:
+        OptionError: the file holds another number of items.
     """
 
     def __init__(
@@ -59,6 +63,12 @@ class Checks:
             file.parent.mkdir(parents=True, exist_ok=True)
             save_items(_items(self.kinds, seed, tokenizer, longest_s), file)
         arrays = load_items(file)
+        num_items = len(arrays["item_windows"]) - 1
+        if num_items != len(self.kinds):
+            raise OptionError(
+                f"{file} holds {num_items} held-out items and {len(self.kinds)} are asked for: "
+                "take the options that it was made with, or remove it"
+            )
         self.pool = ItemPool(device, 4 * len(arrays["samples"]))
         self.pool.append_arrays(arrays)
         self.vocab_size, self.placeholder = vocab_size, tokenizer.encode("<sound>")[0]

@@ -21,7 +21,7 @@ from audioflamingo.model.kernels.codes import codes_product, takes_codes
 from audioflamingo.model.kernels.digits import digits, takes_digits
 from audioflamingo.model.kernels.elementwise import swiglu
 from audioflamingo.model.kernels.norm import early_option, rms_norm
-from audioflamingo.model.kernels.plans import HOPPER, MAX_ROWS, Plan, plans_for
+from audioflamingo.model.kernels.plans import MAX_ROWS, Plan, known_plan, plans_for
 from audioflamingo.model.kernels.weight import GROUP, PLAIN, Around, Weight
 
 
@@ -68,8 +68,7 @@ def _by_parts(x: Tensor, weight: Weight, around: Around) -> Tensor:
 def _known(x: Tensor, weight: Weight) -> Plan | None:
     if not is_hopper(x) or x.dtype != torch.bfloat16:
         return None
-    rows = 1 << (x.shape[0] - 1).bit_length()
-    return HOPPER.get((weight.kind, rows, weight.num_outputs, weight.num_inputs))
+    return known_plan(weight.kind, x.shape[0], weight.num_outputs, weight.num_inputs)
 
 
 def _key(x: Tensor, weight: Weight, around: Around) -> Hashable:

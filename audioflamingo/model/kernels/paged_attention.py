@@ -57,8 +57,17 @@ PLANS = (
 # for but has not come waits in that cache: for one sequence, whose products ask for much at once, little shared memory
 # is worth more than steps loaded ahead.
 _FOR_MANY = AttentionPlan(64, 1, 8)
-HOPPER = {1: AttentionPlan(64, 1, 4), 8: AttentionPlan(64, 5, 4), 64: _FOR_MANY, 128: _FOR_MANY}
+HOPPER = {1: AttentionPlan(64, 1, 4), 8: AttentionPlan(64, 5, 4), 64: _FOR_MANY}
 _HOPPER_HEADS = Heads(28, 4, 128)
+
+
+def known_plan(num_sequences: int) -> AttentionPlan | None:
+    """That for the least number of sequences that is at least this, or for most: no batch waits for a trial.
+
+    None where nothing is known.
+    """
+    enough = [most for most in HOPPER if most >= num_sequences] or [max(HOPPER, default=0)]
+    return HOPPER.get(min(enough))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +136,7 @@ def attend_paged(
 def _known(qkv: Tensor, heads: Heads) -> AttentionPlan | None:
     if not is_hopper(qkv) or qkv.dtype != torch.bfloat16 or heads != _HOPPER_HEADS:
         return None
-    return HOPPER.get(_power_of_two(qkv.shape[0]))
+    return known_plan(qkv.shape[0])
 
 
 def run_plan(

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from audioflamingo.api import load_model
+from audioflamingo.errors import OptionError
 from audioflamingo.model.weights import resolve
 from audioflamingo.train.nano import TINY
 from audioflamingo.train.nano_bench import bench, chosen_speed, random_plan
@@ -184,6 +185,8 @@ def test_checks_give_a_figure_for_each_kind(tokenizer, tmp_path, engines):
     assert {f"val {name}" for name in COUNTS} <= set(figures)
     assert all(math.isfinite(value) for value in figures.values())
     assert figures == checks.run(trainer.model, trainer.heads)
+    with pytest.raises(OptionError, match="items and 1 are asked for: take the options that it was made with"):
+        Checks(tmp_path / "checks.npz", PlainTokenizer(tokenizer), CPU, 2_048, counts={"counting": 1}, longest_s=45.0)
 
 
 def test_a_piece_from_rendering_to_a_checkpoint_that_answers(tokenizer, tmp_path, engines):
