@@ -79,6 +79,11 @@ def stated_duration_s(path: str | os.PathLike[str]) -> float | None:
 
 def _name_of(source: Source) -> str:
     if isinstance(source, Audio):
+        if not isinstance(source.name, str):
+            raise AudioError(
+                f"an Audio has a name and no rate, but {source.name!r} came. It is at {SAMPLE_RATE_HZ} Hz; make one "
+                "from samples of any rate with load_audio(samples, sample_rate_hz=...)."
+            )
         return source.name
     path = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
     return Path(os.fsdecode(path)).name or str(path) if isinstance(path, str | os.PathLike) else _DEFAULT_NAME

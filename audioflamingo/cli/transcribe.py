@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from audioflamingo.cli.answering import Answerer, read_sounds
-from audioflamingo.cli.arguments import add_generation, add_model
+from audioflamingo.cli.arguments import add_beams, add_generation, add_model
 from audioflamingo.cli.output import report_notes, show_progress, write_json, write_text
 from audioflamingo.errors import OptionError
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", metavar="FILE", help="keep what is done here, and go on from it (one sound only)")
     add_model(parser)
     add_generation(parser)
+    add_beams(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

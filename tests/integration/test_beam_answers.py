@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from audioflamingo import Audio, FlamingoError, Message, load_audio, load_model
+from audioflamingo.cli.main import main
 from audioflamingo.longform import transcribe_long
 from audioflamingo.longform.pieces import pieces_of
 from audioflamingo.model.weights.locate import NANO_FOLDER
@@ -97,6 +98,18 @@ def test_each_of_a_batch_may_have_its_own(nano, voice):
     bad = nano.generate([message] * 2, each=[{"num_beams": 99}, {"num_beams": 2}], errors="return")
     assert isinstance(bad[0], FlamingoError)
     assert bad[1] == nano.answer(message, num_beams=2)
+
+
+@pytest.mark.parametrize("verb", ["ask", "transcribe", "caption"])
+def test_the_verbs_search_as_the_model_does(nano, verb, capsys):
+    file = EXAMPLES / "unheard_voice.wav"
+    words = [verb, str(file), *([QUESTION] if verb == "ask" else []), "--device", "cpu", "--num-beams"]
+    assert main([*words, "3", "--length-penalty", "0.5"]) == 0
+    given = {"num_beams": 3, "length_penalty": 0.5}
+    reply = nano.ask(file, QUESTION, **given) if verb == "ask" else getattr(nano, verb)(file, **given)
+    assert capsys.readouterr().out == reply.text + "\n"
+    assert main([*words, "2", "--temperature", "0.7"]) == 2
+    assert "beams follow what is likeliest: give temperature 0 with them" in capsys.readouterr().err
 
 
 def test_a_conversation_goes_on(nano, voice):

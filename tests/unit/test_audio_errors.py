@@ -236,6 +236,12 @@ def test_an_audio_that_is_none(samples, options, match):
     assert refusal(Audio(samples, "mine"), match, **options).startswith("mine ")
 
 
+def test_a_rate_where_an_audio_has_its_name_is_refused():
+    assert "16000 Hz; make one from samples of any rate with load_audio" in refusal(
+        Audio(MONO, 44_100), "no rate, but 44100"
+    )
+
+
 def test_the_shortest_sound_has_one_audio_token():
     check_length(Audio(MONO[:MIN_SAMPLES]))
     assert len(load(MONO[:MIN_SAMPLES], sample_rate_hz=16_000).samples) == 321

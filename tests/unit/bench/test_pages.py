@@ -111,6 +111,15 @@ def test_readme_gets_its_table_between_the_markers_only(results):
     assert with_table("no markers", read_reports(results)) is None
 
 
+def test_readme_shows_of_a_small_model_what_people_wait_for(results):
+    rows = [{**ROW, "work": "decode step"}, {**ROW, "key": "c", "section": "cpu", "work": "flamingo ask"}]
+    small = {**FULL, "model": {**MODEL, "name": "nano", "num_parameters": 14_000_000}, "rows": rows}
+    (results / "bench_x_nano_2026-01-31.json").write_text(json.dumps(small))
+    found = with_table(f"{BEGIN}\nold\n{END}\n", read_reports(results))
+    assert found.count("| decode step, ms |") == 1  # the full size's
+    assert "| flamingo ask, ms |" in found
+
+
 def test_bars_are_times_and_rates_are_told_as_times():
     assert bars_of(FULL) == [Bars("decode step", (3.0, 2.0, 1.0)), Bars("clips & more", (None, 30_000.0, 15_000.0))]
 
