@@ -143,12 +143,20 @@ def loading_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_generation(parser: argparse.ArgumentParser) -> None:
-    """How the answer is chosen; what is not given stays at the checkpoint's default."""
+def add_generation(parser: argparse.ArgumentParser, *, is_verbatim: bool = False) -> None:
+    """How the answer is chosen; what is not given stays at the checkpoint's default.
+
+    Where words are written down nobody wants to choose among fewer of the likeliest, and flags are few.
+    """
     parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N", help="most tokens of the answer")
     add_temperature(parser)
-    parser.add_argument("--top-k", type=whole_number(0), metavar="K", help="sample from the K likeliest tokens; 0: all")
-    parser.add_argument("--top-p", type=number(0, 1), metavar="P", help="sample from the likeliest P of probability")
+    if not is_verbatim:
+        parser.add_argument(
+            "--top-k", type=whole_number(0), metavar="K", help="sample from the K likeliest tokens; 0: all"
+        )
+        parser.add_argument(
+            "--top-p", type=number(0, 1), metavar="P", help="sample from the likeliest P of probability"
+        )
     parser.add_argument("--repetition-penalty", type=number(0), metavar="X", help="above 1: repeat less; 1: off")
     parser.add_argument("--seed", type=whole_number(0), metavar="N", help="of sampling; same seed, same answer")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be given repeatedly")

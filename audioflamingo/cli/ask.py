@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 
 from audioflamingo.cli.answering import Answerer
-from audioflamingo.cli.arguments import add_beams, add_generation, add_model, add_thinking
+from audioflamingo.cli.arguments import add_generation, add_model, add_thinking
 from audioflamingo.errors import OptionError
 
 SUMMARY = "Ask a question about one sound, or about several together."
@@ -32,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line: text, finish_reason, usage, notes")
     add_model(parser)
     add_generation(parser)
-    add_beams(parser)
     add_thinking(parser)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from audioflamingo.cli.answering import Answerer
-from audioflamingo.cli.arguments import add_beams, add_generation, add_model, add_thinking
+from audioflamingo.cli.arguments import add_generation, add_model, add_thinking
 
 SUMMARY = "Describe each sound in words."
 EXAMPLES = """\
@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line: text, finish_reason, usage, notes")
     add_model(parser)
     add_generation(parser)
-    add_beams(parser)
     add_thinking(parser)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "Write down the words that are spoken in each sound."
 EXAMPLES = """\
-flamingo transcribe talk.wav
+flamingo transcribe talk.wav --num-beams 4
 flamingo transcribe *.mp3 --format json > transcripts.jsonl
 flamingo transcribe lecture.flac --long-audio split --resume lecture.part
 flamingo transcribe film.mkv --format srt > film.srt
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the same as --format json")
     parser.add_argument("--resume", metavar="FILE", help="keep what is done here, and go on from it (one sound only)")
     add_model(parser)
-    add_generation(parser)
+    add_generation(parser, is_verbatim=True)
     add_beams(parser)
 
 
