@@ -151,12 +151,7 @@ def add_generation(parser: argparse.ArgumentParser, *, is_verbatim: bool = False
     parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N", help="most tokens of the answer")
     add_temperature(parser)
     if not is_verbatim:
-        parser.add_argument(
-            "--top-k", type=whole_number(0), metavar="K", help="sample from the K likeliest tokens; 0: all"
-        )
-        parser.add_argument(
-            "--top-p", type=number(0, 1), metavar="P", help="sample from the likeliest P of probability"
-        )
+        _add_likeliest(parser)
     parser.add_argument("--repetition-penalty", type=number(0), metavar="X", help="above 1: repeat less; 1: off")
     parser.add_argument("--seed", type=whole_number(0), metavar="N", help="of sampling; same seed, same answer")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be given repeatedly")
@@ -165,6 +160,11 @@ def add_generation(parser: argparse.ArgumentParser, *, is_verbatim: bool = False
         choices=("error", "truncate", "split"),
         help="what to do with a sound that is too long for the model: refuse it (default), cut it, answer in parts",
     )
+
+
+def _add_likeliest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--top-k", type=whole_number(0), metavar="K", help="sample from the K likeliest tokens; 0: all")
+    parser.add_argument("--top-p", type=number(0, 1), metavar="P", help="sample from the likeliest P of probability")
 
 
 def add_beams(parser: argparse.ArgumentParser) -> None:
