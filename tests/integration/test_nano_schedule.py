@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import subprocess
 import time
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from audioflamingo.errors import OptionError
 from audioflamingo.train.nano_recipe import from_nothing
 from audioflamingo.train.nano_schedule import SCHEDULE, SHORT, ScheduledPiece, command, run
+from audioflamingo.train.nano_state import read_progress, write_progress
 
 PIECES = (
     ScheduledPiece("1", "from_nothing", 1), ScheduledPiece("2", "all_tasks", 1, 1), ScheduledPiece("3", "think", 1, 1),
@@ -68,6 +72,39 @@ def test_a_piece_that_is_told_to_end_is_not_done_and_goes_on_to_its_time(tmp_pat
     run(tmp_path, more=tiny, pieces=pieces)
     ended_s = torch.load(tmp_path / "all" / "state.pt", weights_only=True)["counts"]["spent_s"]
     assert 20 <= ended_s < 30
+
+
+@pytest.mark.slow
+def test_another_machine_goes_on_from_a_small_state(tmp_path):
+    """The first is given back within its second piece; the second runs that to its end, and what comes after it."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    tiny = [one for one in TINY if one not in ("--steps", "2")]
+    pieces = ScheduledPiece("1", "all_tasks", 2), ScheduledPiece("2", "all_tasks", 6, 2), PIECES[2]
+    run(here, more=tiny, pieces=pieces[:1])
+    small = tmp_path / "small"
+    shutil.copytree(here / "out" / "all" / "small", small)
+    spent_s = read_progress(small)["spent_s"]
+    assert 2 <= spent_s < 8
+    checkpoint = run(there, more=TINY, pieces=pieces, small=small)
+    lines = [json.loads(line) for line in (there / "out" / "all" / "log.jsonl").read_text().splitlines()]
+    before, steps = read_progress(small)["num_steps"], [line["step"] for line in lines if "step" in line]
+    assert before == min(steps) < max(steps)
+    assert {path.name for path in (there / "done").iterdir()} == {"1", "2", "3"}
+    assert (checkpoint / "think" / "adapter_model.safetensors").exists()
+
+
+def test_what_a_state_has_behind_it_is_not_run_again(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(subprocess, "run", lambda line, check: ran.append(line))
+    small = tmp_path / "small"
+    write_progress(small, {"spent_s": 1_130.0, "num_steps": 20_000, "heard_s": 1.0, "fresh_steps": 5})
+    run(tmp_path / "work", pieces=SCHEDULE, small=small)
+    assert len(ran) == len(SCHEDULE) - 2  # 540 and 1,080 s are behind it
+    assert all(line[line.index("--resume") + 1] == str(small) for line in ran[:-1])
+    assert ran[0][ran[0].index("--until-s") + 1] == "1620.0"
+    assert "--resume" not in ran[-1]  # the adapter is trained on what came of it
+    with pytest.raises(OptionError, match="give the folder out/all/small of the machine before"):
+        run(tmp_path / "other", small=tmp_path)
 
 
 def _await(is_so, seconds=120):
