@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,12 +88,17 @@ def attend_flash(
 
 @cache
 def _is_found(module: str) -> bool:
-    """A folder without code of its own (what version 4 leaves of `flash_attn`) is no module."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # of a parent
+    """Whether its code is there; a folder without code of its own (what version 4 leaves of `flash_attn`) is none.
+
+    Nothing is imported for it: what was built for another torch fails when it is, and is nobody's concern unasked.
+    """
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
         return False
-    return spec is not None and spec.origin is not None
+    if not inner:
+        return spec.origin is not None
+    return any(Path(folder, *inner, "__init__.py").is_file() for folder in spec.submodule_search_locations or ())
 
 
 @cache

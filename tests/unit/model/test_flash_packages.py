@@ -79,6 +79,13 @@ def test_the_folder_that_version_4_leaves_is_not_taken_for_version_2(site):
 
 
 @pytest.mark.skipif(bool(installed()), reason="a package of FlashAttention is installed")
+def test_what_cannot_be_imported_harms_nobody_unasked(site):
+    put(site, PACKAGES[2])
+    (site / "flash_attn" / "__init__.py").write_text("raise ImportError('undefined symbol')")
+    assert [package.name for package in installed()] == ["flash-attn"]
+
+
+@pytest.mark.skipif(bool(installed()), reason="a package of FlashAttention is installed")
 def test_without_any_the_kernel_is_refused_with_what_there_is_to_install():
     with (
         pytest.raises(OptionError, match="one of flash-attn-3, flash-attn-4, flash-attn"),
