@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audioflamingo.errors import OptionError
+
 FUNCTION = "flash_attn_varlen_func"
 
 
@@ -76,6 +78,9 @@ def attend_flash(
 
     Returns:
         (N, H, Dh), same dtype.
+
+    Raises:
+        OptionError: it cannot be imported, or has no such function.
     """
     out = _function(package.module)(
         query, key, value, cu_seqlens_q=offsets, cu_seqlens_k=offsets, max_seqlen_q=longest, max_seqlen_k=longest,
@@ -103,5 +108,8 @@ def _is_found(module: str) -> bool:
 
 @cache
 def _function(module: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(importlib.import_module(module), FUNCTION)
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), FUNCTION)
+    except (ImportError, OSError, AttributeError) as error:
+        raise OptionError(f"{module} is installed, but cannot be used: {error}") from error
     return function

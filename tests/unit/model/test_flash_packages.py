@@ -83,6 +83,9 @@ def test_what_cannot_be_imported_harms_nobody_unasked(site):
     put(site, PACKAGES[2])
     (site / "flash_attn" / "__init__.py").write_text("raise ImportError('undefined symbol')")
     assert [package.name for package in installed()] == ["flash-attn"]
+    nothing = torch.zeros(1, 2, 16)
+    with pytest.raises(OptionError, match="flash_attn is installed, but cannot be used: undefined symbol"):
+        attend_flash(PACKAGES[2], nothing, nothing, nothing, torch.tensor([0, 1], dtype=torch.int32), 1, causal=True)
 
 
 @pytest.mark.skipif(bool(installed()), reason="a package of FlashAttention is installed")
