@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audioflamingo.model.threads import FEW_CORES, SERIAL_FLOPS, SERIAL_STEP_FLOPS, threads_for
+from audioflamingo.model.threads import FEW_CORES, SERIAL_FLOPS, SERIAL_PATIENT_FLOPS, SERIAL_STEP_FLOPS, threads_for
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -25,10 +25,22 @@ def num_threads(request):
         (SERIAL_FLOPS + 1, False, lambda _: False),
     ],
 )
-def test_small_work_takes_one_thread(num_threads, flops, is_step, is_serial):
+def test_small_work_takes_one_thread(num_threads, flops, is_step, is_serial, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     with threads_for(flops, CPU, is_step=is_step):
         assert torch.get_num_threads() == (1 if is_serial(num_threads) else num_threads)
     assert torch.get_num_threads() == num_threads
+
+
+@pytest.mark.parametrize("policy", ["PASSIVE", "passive"])
+def test_threads_that_do_not_spin_take_smaller_work(num_threads, policy, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    for flops, serial in (
+        (SERIAL_PATIENT_FLOPS, 1 if num_threads <= FEW_CORES else num_threads),
+        (SERIAL_FLOPS, num_threads),
+    ):
+        with threads_for(flops, CPU):
+            assert torch.get_num_threads() == serial
 
 
 def test_a_gpu_changes_nothing(num_threads):
