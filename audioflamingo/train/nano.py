@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
+from audioflamingo.errors import FlamingoError
 from audioflamingo.train.nano_ablation import LEFT_OUT, shortened, without
 from audioflamingo.train.nano_bench import bench
 from audioflamingo.train.nano_check import CHECKED
@@ -43,8 +44,11 @@ TINY = ModelConfig(
 def main() -> None:
     """Parse arguments and run."""
     options = _parser().parse_args()
-    with training_settings(cudnn_attention=False):
-        _run(options)
+    try:
+        with training_settings(cudnn_attention=False):
+            _run(options)
+    except FlamingoError as error:
+        raise SystemExit(str(error)) from None
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -116,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep-hours", type=float, default=0.0, help="of sound that stay on the disk for later")
     parser.add_argument("--first-hours", type=float, default=0.05)
     parser.add_argument("--check-every-s", type=float, default=120.0)
-    parser.add_argument("--check-times", type=int, default=1, help="so many times as many held-out items")
+    parser.add_argument(
+        "--check-times", type=int, choices=range(1, 17), metavar="N", default=1, help="N times as many held-out items"
+    )
     parser.add_argument("--steps", type=int, default=0, help="end after so many steps")
     parser.add_argument("--longest-s", type=float, default=600.0, help="longest scene")
     parser.add_argument("--speed", choices=["auto", *SPEEDS], default="auto")
