@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     # OpenMP's threads spin while they wait, which on a busy machine takes the core from the thread they wait for.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "torch" not in sys.modules:  # which reads it when it is imported, and never again
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _replace_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal's encoding lacks
