@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> None:
         options.pool_hours, options.first_hours, options.check_every_s, options.steps, options.longest_s,
         FEW_CHECKS if options.step_s else _checked(recipe, options.check_times), keep_hours=options.keep_hours,
         profiled_step=options.profile, soundfonts=() if options.no_soundfonts else _soundfonts(),
-        draws_apart=options.draw_apart, until_s=options.until_s,
+        draws_apart=options.draw_apart, until_s=options.until_s, after_s=options.after_s,
     )  # fmt: skip
     with ranked() as (ranks, device):
         piece = Piece(recipe, job, device, options.speed, ranks)
@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--piece-s", type=float, default=500.0, help="seconds of training in this piece")
     parser.add_argument("--until-s", type=float, default=0.0, help="instead: end at so many seconds in all pieces")
     parser.add_argument("--decay-s", type=float, default=0.0, help="so many of them end it with falling rates")
+    parser.add_argument("--after-s", type=float, default=0.0, help="seconds of later pieces that are among these")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pool-hours", type=float, default=1.0)
     parser.add_argument("--keep-hours", type=float, default=0.0, help="of sound that stay on the disk for later")

@@ -119,7 +119,10 @@ def _timed(
     optimiser = MasterAdamW({"encoder": [*model.parameters(), *heads.parameters()]})
     if device.type == "cuda":
         model.bfloat16(), heads.bfloat16()
-    runner, log_mel = StepRunner(model, heads, optimiser.parameters, speed), LineLogMel(device)
+    runner, log_mel = (
+        StepRunner(model, heads, optimiser.parameters, speed),
+        LineLogMel(device, compiled="compiled" in speed),
+    )
     mode = recipe.phases[-1].mode
     vocab, placeholder = recipe.model.decoder.vocab_size, recipe.model.audio_token_id
     result: dict[str, Any] = {}

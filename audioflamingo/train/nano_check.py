@@ -81,9 +81,9 @@ class Checks:
         errors = words = 0
         for plan, kinds in self._plans():
             mel = self.log_mel(self.pool.samples, plan)
-            frames = encode(model, mel, plan, sequences_of(plan)[0])
+            frames = encode(model, mel, plan, sequences_of(plan, model)[0])
             features = model.encoder.layer_norm(frames.view(-1, 2, frames.shape[1]).mean(1))
-            _, states = decode(model, features, plan, sequences_of(plan)[1])
+            _, states = decode(model, features, plan, sequences_of(plan, model)[1])
             known = plan.weights > 0
             right = (model.logits(states[plan.predicts]).argmax(-1) == plan.targets)[known].cpu()
             owner = torch.searchsorted(plan.decoder_offsets.long(), plan.predicts[known], right=True).cpu() - 1

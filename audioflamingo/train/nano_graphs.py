@@ -98,7 +98,7 @@ class StepRunner:
 
     def loss_of(self, inputs: Inputs, mode: Mode) -> Parts:
         """The part without CTC."""
-        both = sequences_of(inputs.plan)
+        both = sequences_of(inputs.plan, self.model)
         return forward(
             self.model, self.heads, inputs, both, mode.weights, encoder_listens=mode.encoder_listens,
             layers=self.layers,

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
+import numpy as np
+
 from audioflamingo.world import sounds
 from audioflamingo.world.cast import MOODS, PACES
 from audioflamingo.world.check_music import MUSIC_RULES
@@ -20,6 +22,7 @@ from audioflamingo.world.music.score import TEMPO_RATIO
 from audioflamingo.world.music.theory import NUM_PITCH_CLASSES, PITCH_CLASSES
 from audioflamingo.world.scenes import Scene
 from audioflamingo.world.skills.every import MUSIC_SKILLS, is_defined
+from audioflamingo.world.sounds.synthesis import Samples
 from audioflamingo.world.timeline import Heard, Timeline
 
 Span = tuple[str, float, float]
@@ -34,6 +37,7 @@ HEIGHT_S = HOP / 16_000
 NUM_PHASES, MOST_BEATS = 4, 4
 MOST_PLACES, MOST_VOICES = 8, 4
 LONGEST_RELATED_S = 30.0  # a window of the encoder: beyond it nothing can be counted
+QUIETEST_DB, LEVEL_STEP_DB, NUM_LEVELS, SHORTEST_LEVEL_S = -57.0, 3.0, 17, 0.1
 LEAST_LONGER, LEAST_HIGHER, LEAST_LOUDER_DB, LEAST_STEP_DB = 1.3, 1.2, 8.0, 1.5
 MUSIC_TOLD = tuple(sub for sub in MUSIC_SKILLS if sub.name not in ("lead_instrument", "tempo_bpm", "context"))
 FRAME_NAMES: tuple[str, ...] = (
@@ -59,6 +63,7 @@ FRAME_NAMES: tuple[str, ...] = (
     *(f"phase {quarter}" for quarter in range(NUM_PHASES)),
     *(f"in bar {beat}" for beat in range(1, MOST_BEATS + 1)),
     *(f"kinds {number}" for number in range(1, MOST_PLACES + 1)),
+    *(f"level {step}" for step in range(NUM_LEVELS)),
 )  # fmt: skip
 FRAME_INDEX = {name: index for index, name in enumerate(FRAME_NAMES)}
 
@@ -71,6 +76,7 @@ def tempo_step(tempo_bpm: float) -> int:
 def spans_of_timeline(timeline: Timeline) -> list[Span]:
     """All names that can be heard on a timeline, with their times."""
     found = [span for event in timeline.events for span in _spans(event, timeline.duration_s)]
+    found += _levels(timeline.samples, [(event.start_s, event.end_s) for event in timeline.front])
     if timeline.duration_s <= LONGEST_RELATED_S:
         found += _relations([event for event in timeline.front if event.kind != "music"])
     return found
@@ -81,6 +87,7 @@ def spans_of_scene(scene: Scene) -> list[Span]:
     duration_s = len(scene.samples) / 16_000
     found: list[Span] = [(event.kind, event.start_s, event.end_s) for event in scene.events]
     found += [span for event in scene.events for span in _edges(event.start_s, event.end_s)]
+    found += _levels(scene.samples, [(event.start_s, event.end_s) for event in scene.events])
     found += [(f"sex {event.sex}", event.start_s, event.end_s) for event in scene.events if event.sex]
     found += [span for event in scene.events for span in _heights(event.start_s, event.heights, duration_s)]
     if duration_s <= LONGEST_RELATED_S:
@@ -144,6 +151,20 @@ def _voices(events: list[Heard]) -> Iterator[Span]:
             yield f"voice {place}", event.start_s, event.end_s
         if max(pitch, before) > LEAST_HIGHER * min(pitch, before):
             yield "higher" if pitch > before else "lower", event.start_s, event.end_s
+
+
+def _levels(samples: Samples, times: Sequence[tuple[float, float]]) -> Iterator[Span]:
+    """How loud it is while each event is heard, whatever else is: which of several clips is louder comes down to it."""
+    for start_s, end_s in times:
+        heard = samples[round(start_s * 16_000) : round(end_s * 16_000)]
+        if len(heard) >= SHORTEST_LEVEL_S * 16_000:
+            yield f"level {level_step(heard)}", start_s, end_s
+
+
+def level_step(samples: Samples) -> int:
+    """Which of the `NUM_LEVELS` steps of 3 dB the root mean square of (n,) samples falls into."""
+    level_db = 10.0 * math.log10(float(np.square(samples, dtype=np.float64).mean()) + 1e-12)
+    return min(max(round((level_db - QUIETEST_DB) / LEVEL_STEP_DB), 0), NUM_LEVELS - 1)
 
 
 def _heights(start_s: float, heights: Sequence[int], end_s: float) -> Iterator[Span]:

@@ -3,7 +3,8 @@
 They compute what `model.encoder.EncoderLayer` and `model.decoder.DecoderLayer` do, with the same parameters (tested),
 and know nothing that differs between layers, so that one compiled function serves them all.
 
-On a GPU this is torch's FlashAttention over packed sequences; on a CPU a loop over them, the slow twin.
+On a Hopper attention is a kernel of ours; on other GPUs torch's FlashAttention over packed sequences; on a CPU a loop
+over them, the slow twin.
 `model.attention` knows lengths as numbers, which would be another program for every step.
 """
 
@@ -19,10 +20,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from audioflamingo.model.decoder import rotate
+from audioflamingo.model.kernels.availability import FIRST_HOPPER, has_triton
+from audioflamingo.model.kernels.trained_attention import TRAINED_WIDTHS, attend_trained, tiles_of
 
 Flavour = Literal["window", "causal", "aten"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 CAUSAL_WINDOW, WHOLE_WINDOW = (-1, 0), (-1, -1)
+CHECKED_OFFSETS = (0, 70, 73, 73)
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,20 @@ class Sequences:
         longest: bound of their lengths.
         lengths: of the sequences, known on a CPU alone; empty on a GPU.
         flavour: of FlashAttention, see `flash_flavour`; means nothing on a CPU.
+        tiles: where attention is ours, see `model.kernels.trained_attention`; else None.
     """
 
     offsets: Tensor
     longest: int
     lengths: tuple[int, ...]
     flavour: Flavour = "window"
+    tiles: Tensor | None = None
 
     @classmethod
-    def of(cls, offsets: Tensor, longest: int) -> Sequences:
+    def of(cls, offsets: Tensor, longest: int, num_rows: int, head_dim: int) -> Sequences:
         """From offsets; on a GPU nothing waits for their values."""
+        if offsets.is_cuda and head_dim in TRAINED_WIDTHS and has_trained_attention(offsets.device):
+            return cls(offsets, longest, (), tiles=tiles_of(offsets, num_rows))
         if offsets.is_cuda:
             return cls(offsets, longest, (), flash_flavour(offsets.device))
         return cls(offsets, longest, tuple(length for length in offsets.diff().tolist() if length))
@@ -51,6 +59,8 @@ class Sequences:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, *, causal: bool) -> Tensor:
     """(N, H, Dh) of queries (N, H, Dh) and keys and values (N, Hkv, Dh)."""
+    if sequences.tiles is not None:
+        return attend_trained(query, key, value, sequences.tiles, causal=causal)
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -135,18 +145,35 @@ def flash_flavour(device: torch.device) -> Flavour:
     raise RuntimeError(f"FlashAttention over packed sequences does not work here; {'; '.join(failures)}")
 
 
+@cache
+def has_trained_attention(device: torch.device) -> bool:
+    """Whether our attention is for this GPU, a Hopper; that it gives there what it should is looked at once."""
+    if not has_triton() or torch.cuda.get_device_capability(device) != FIRST_HOPPER:
+        return False
+    tiles = tiles_of(torch.tensor(CHECKED_OFFSETS, dtype=torch.int32, device=device), CHECKED_OFFSETS[-1])
+    _check(lambda query, key, value, causal: attend_trained(query, key, value, tiles, causal=causal), device)
+    return True
+
+
 def _check_flash(flavour: Flavour, device: torch.device) -> None:
+    """See `_check`."""
+    offsets = torch.tensor(CHECKED_OFFSETS, dtype=torch.int32, device=device)
+    sequences = Sequences(offsets, 128, (), flavour)
+    _check(lambda query, key, value, causal: _flash(query, key, value, sequences, causal), device)
+
+
+def _check(run: Callable[[Tensor, Tensor, Tensor, bool], Tensor], device: torch.device) -> None:
     """Forward and backward over sequences of 70, 3 and no elements, against plain attention over each.
 
     Raises:
         Exception: whatever fails, or a difference.
     """
     torch.manual_seed(0)
-    inputs = [torch.randn(73, 4, 64, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
-    offsets = torch.tensor([0, 70, 73, 73], dtype=torch.int32, device=device)
+    num = CHECKED_OFFSETS[-1]
+    inputs = [torch.randn(num, 4, 64, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in "qkv"]
     for causal in (True, False):
         query, key, value = inputs
-        found = _flash(query, key, value, Sequences(offsets, 128, (), flavour), causal)
+        found = run(query, key, value, causal)
         wanted = _by_one(query, key, value, (70, 3), causal)
         weight = torch.randn_like(wanted)
         ours, theirs = (torch.autograd.grad((out * weight).sum(), inputs) for out in (found, wanted))

@@ -26,6 +26,7 @@ from audioflamingo.train.nano_pool import Draws
 from audioflamingo.train.nano_ranks import Ranks, Word
 from audioflamingo.train.nano_recipe import NanoRecipe
 from audioflamingo.train.nano_render import ITEMS_PER_SHARD, RenderOrder, start_workers
+from audioflamingo.train.nano_state import read_progress
 from audioflamingo.train.nano_trainer import NanoTrainer, Start, decay_share
 
 LOG_EVERY_S = 10.0
@@ -57,6 +58,7 @@ class Job:
         draws_apart: whether a process of its own draws the steps; None has one on a GPU.
         until_s: the piece ends when so many seconds of training are reached in all pieces together, however often it
             was broken off; 0 has it end after `piece_s` of its own.
+        after_s: seconds of training of later pieces that are among the last `decay_s`.
     """
 
     work: Path
@@ -78,6 +80,7 @@ class Job:
     soundfonts: tuple[Path, ...] = ()
     draws_apart: bool | None = None
     until_s: float = 0.0
+    after_s: float = 0.0
 
 
 class Piece:
@@ -109,10 +112,14 @@ class Piece:
     def _order(self) -> RenderOrder:
         job, recipe = self.job, self.recipe
         return RenderOrder(
-            self.shards, job.begin.tokenizer, self.ranks.seed(recipe.seed), recipe.mixture,
+            self.shards, job.begin.tokenizer, self.ranks.seed(recipe.seed) + self._steps_elsewhere(), recipe.mixture,
             max_ahead=max(4, SHARDS_AHEAD * job.num_workers), longest_s=job.longest_s,
             items_per_shard=job.items_per_shard, soundfonts=job.soundfonts,
         )  # fmt: skip
+
+    def _steps_elsewhere(self) -> int:
+        """What another machine has done: its scenes are not rendered again."""
+        return 0 if self.job.resume is None else int(read_progress(self.job.resume)["num_steps"])
 
     def _prepare(self, tokenizer: PlainTokenizer, speed: str) -> tuple[Speed, Checks | None]:
         """The first process looks which speed is the best and makes held-out items; the others wait for the speed."""
@@ -220,7 +227,7 @@ class Piece:
         spent_s = trainer.spent_s - before
         done = bool(job.num_steps) and trainer.num_steps >= first_step + job.num_steps
         return Word(
-            trainer.spent_s, decay_share(self.piece_s - spent_s, job.decay_s, self.recipe.last_rate),
+            trainer.spent_s, decay_share(self.piece_s + job.after_s - spent_s, job.decay_s, self.recipe.last_rate),
             ends=self.is_told_to_end.is_set() or done or spent_s >= self.piece_s, compares=compares,
         )  # fmt: skip
 
@@ -263,7 +270,7 @@ class Piece:
             trainer.export(out)
         if self.recipe.adapter is None:
             # Whoever goes on with rates up wants the last weights; a piece that decays is an end.
-            trainer.save_small(out / "small", averaged=is_better and self.job.decay_s > 0)
+            trainer.save_small(out / "small", averaged=is_better and self.job.decay_s > self.job.after_s)
 
     def _keep_undecayed(self) -> None:
         """A small state to go on from: what has fallen to small rates is an end."""

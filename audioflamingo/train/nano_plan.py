@@ -22,6 +22,7 @@ from audioflamingo.train.nano_labels import FRAME_INDEX
 SAMPLES_PER_FRAME = 320  # encoder frames of 20 ms
 GAP_FRAMES = 2  # mel frames between windows: one that the last convolution sees, one that is silence to the next
 NUM_CLOCKS = 512
+REST_TOKENS = 512  # what is left over is attended to in pieces of so many: work that nobody needs
 MUSIC = FRAME_INDEX["music"]
 
 Ints = npt.NDArray[np.int64]
@@ -42,11 +43,11 @@ class Shape:
     """
 
     num_frames: int = 51_200
-    num_tokens: int = 57_344
-    num_windows: int = 640
-    num_sequences: int = 768
-    num_targets: int = 20_480
-    num_spans: int = 24_576
+    num_tokens: int = 46_080
+    num_windows: int = 384
+    num_sequences: int = 512
+    num_targets: int = 6_144
+    num_spans: int = 12_288
     longest_tokens: int = 1_280
 
     @property
@@ -206,7 +207,7 @@ def _encoder(windows: Sequence[tuple[int, int]], shape: Shape) -> dict[str, npt.
         "frame_valid": _filled(valid, shape.num_mel_frames),
         "source": _spread(slot_starts[inside] // 2 + place, shape.num_frames, shape.num_mel_frames // 2),
         "place": _filled(place, shape.num_frames),
-        "encoder_offsets": _offsets(frames, shape.num_frames, shape.num_sequences, ENCODER_FRAMES_PER_WINDOW),
+        "encoder_offsets": _offsets(frames, shape.num_frames, shape.num_sequences, REST_TOKENS),
     }
 
 
@@ -236,7 +237,7 @@ def _decoder(
         "audio": _spread(audio, shape.num_tokens, num_audio),
         "is_audio": _filled(is_audio, shape.num_tokens),
         "positions": _filled(positions, shape.num_tokens),
-        "decoder_offsets": _offsets(lengths, shape.num_tokens, shape.num_sequences, shape.longest_tokens),
+        "decoder_offsets": _offsets(lengths, shape.num_tokens, shape.num_sequences, REST_TOKENS),
         "predicts": _spread(targets - 1, shape.num_targets, shape.num_tokens),
         "targets": _filled(wanted, shape.num_targets),
         "weights": _filled((weights / weights.sum()).astype(np.float32), shape.num_targets),

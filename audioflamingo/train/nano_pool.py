@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from audioflamingo.config import ENCODER_FRAMES_PER_WINDOW
-from audioflamingo.train.nano_plan import SAMPLES_PER_FRAME, Ints, Picked, Plan, Shape, make_plan
+from audioflamingo.train.nano_plan import REST_TOKENS, SAMPLES_PER_FRAME, Ints, Picked, Plan, Shape, make_plan
 
 CANDIDATES = 128
 MISSES = 24  # so many conversations in a row that do not fit end the drawing of a step
@@ -286,9 +285,8 @@ class Room:
     def __init__(self, shape: Shape) -> None:
         self.left = [shape.num_frames, shape.num_tokens, shape.num_windows, shape.num_targets, shape.num_spans]
         self.longest = shape.longest_tokens
-        # What is left over is covered by pieces of the longest length, which are sequences too.
-        pieces = max(shape.num_tokens // shape.longest_tokens, shape.num_frames // ENCODER_FRAMES_PER_WINDOW)
-        self.sequences = shape.num_sequences - pieces - 1
+        # What is left over is covered by pieces, which are sequences too.
+        self.sequences = shape.num_sequences - max(shape.num_tokens, shape.num_frames) // REST_TOKENS - 1
 
     def takes(self, need: Sequence[int]) -> bool:
         """Whether it fits; if so, its room is taken."""

@@ -70,11 +70,11 @@ class NanoRecipe:
     )
     ramp_s: float = 0.0
     short: Shape = field(default_factory=Shape)
-    long: Shape = field(default_factory=lambda: Shape(longest_tokens=LONG_TOKENS))
+    long: Shape = field(default_factory=lambda: Shape(num_tokens=36_864, longest_tokens=LONG_TOKENS))
     long_share: float = 0.25
     token_noise: float = 0.08
     one_clip: bool = False
-    ema: float = 0.998
+    ema: float = 0.999
     checks: dict[str, int] | None = None
     adapter: LoraConfig | None = None
     seed: int = 20261125
@@ -87,9 +87,9 @@ class NanoRecipe:
 def from_nothing() -> NanoRecipe:
     """The encoder alone first, by characters and named frames; then the decoder joins, at first without moving it."""
     alone = Phase(0.0, Mode(Weights(answer=0.0, ctc=1.0)), decoder_rate=0.0)
-    joined = Phase(130.0, Mode(Weights(), encoder_listens=False))
+    joined = Phase(80.0, Mode(Weights(), encoder_listens=False))
     return NanoRecipe(
-        phases=(alone, joined, Phase(200.0, Mode(Weights()))), encoder_rate=1.5e-3, decoder_rate=1.5e-3, ramp_s=150.0
+        phases=(alone, joined, Phase(120.0, Mode(Weights()))), encoder_rate=1.5e-3, decoder_rate=1.5e-3, ramp_s=90.0
     )
 
 

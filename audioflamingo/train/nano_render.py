@@ -58,6 +58,7 @@ NUM_ROUNDS = 3  # of asking everything, each time in other words and about other
 LOOKUP_SHARE = 0.5
 # Conversations of nothing but times, beside what else weighs 1.5 in a skill's item: many in short scenes.
 SHORT_S, SHORT_TIMES, LONG_TIMES, NUM_TIMES = 30.0, 0.5, 0.25, 2
+PLAINLY_SHARE = 0.15  # of conversations about clips of which all can be named: they begin with "What do you hear?"
 AT_ONCE_SHARE = 0.7  # of the conversations about several clips: all come with the first question
 DRILL_SHARE = 0.45  # of what is spoken in plain scenes: words to practise with instead of a sentence
 TRANSCRIPT_TIMES = 2  # how much a token of a plain scene's transcript counts
@@ -72,10 +73,11 @@ SKILL_SHARES: dict[str, float] = {
     "temporal_order": 4.5, "temporal_attributes": 4.0, "counting": 6.5, "attribute_identification": 1.0,
     "speaker_attributes": 7.0, "contextual_sound": 1.0, "contextual_speech": 1.2, "information_extraction": 2.0,
     "general": 1.2, "sound_reasoning": 1.2, "music_knowledge": 4.6, "music_reasoning": 5.6, "speech_in_sound": 1.0,
-    "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 5.0,
-    "several_clips": 9.0, "by_example": 3.4,
-    "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.55, "long_order": 0.12,
-    "grounding": 0.55, "summary": 0.10, "topic_relation": 0.08, "causal": 0.10, "response": 0.10,
+    "speech_qa": 1.2, "unanswerable": 1.0, "nothing_there": 0.8, "emotion": 2.2, "think": 2.6, "chat": 8.0,
+    "several_clips": 16.0, "by_example": 6.0, "simultaneous": 0.8, "distance": 0.8, "counting_choice": 1.0,
+    "response_choice": 0.05,
+    "caption": 0.8, "transcript": 1.0, "dialogue_transcript": 0.6, "needle": 0.8, "long_order": 0.12,
+    "grounding": 0.6, "summary": 0.10, "topic_relation": 0.08, "causal": 0.10, "response": 0.10,
     "emotion_flip": 0.25,
 }  # fmt: skip
 THINK_SHARES: dict[str, float] = {"think": 1.0}
@@ -257,6 +259,11 @@ def _across(clips: Sequence[Timeline], job: Job, *, comparable: bool) -> list[As
     for num in _arrivals(len(clips), rng):
         turns = every_across(clips[:num], job, comparable=comparable) if num > 1 else every_turn(clips[0], job)
         wanted = rng.randint(1, MOST_TURNS - 2) if num == len(clips) else rng.randint(1, 2)
+        everything = next((turn for turn in turns if turn.rule == "each"), None)
+        if everything is not None and not num_before and rng.random() < PLAINLY_SHARE:
+            plain = Ask(rng.choice(tasks.IDENTIFY[:-1]), everything.answer, tuple(range(num)))
+            asks, num_before, wanted = [plain], num, wanted - 1
+            seen.add(("each", repr(everything.about), everything.clip))
         for turn in rng.sample(turns, len(turns)):
             key = (turn.rule, repr(turn.about), turn.clip)
             if wanted and key not in seen:

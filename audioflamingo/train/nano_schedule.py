@@ -39,6 +39,7 @@ class ScheduledPiece:
         piece_s: seconds of training.
         decay_s: of which so many with falling rates.
         phases: share of the recipe's times at which its phases begin.
+        after_s: seconds of the pieces behind it in which the rates go on falling.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ScheduledPiece:
     piece_s: float
     decay_s: float = 0.0
     phases: float = 1.0
+    after_s: float = 0.0
 
     @property
     def folder(self) -> str:
@@ -54,16 +56,20 @@ class ScheduledPiece:
 
 
 SCHEDULE = (
-    ScheduledPiece("1-from-nothing", "from_nothing", 540),
-    *(ScheduledPiece(f"{number}-all-tasks", "all_tasks", 540) for number in range(2, 9)),
-    ScheduledPiece("9-chat", "chat", 540),
-    ScheduledPiece("10-all-tasks", "all_tasks", 540),
-    ScheduledPiece("11-all-tasks-end", "all_tasks", 540, 300),
-    ScheduledPiece("12-think", "think", 300, 150),
+    ScheduledPiece("1-from-nothing", "from_nothing", 420),
+    ScheduledPiece("2-all-tasks", "all_tasks", 420),
+    ScheduledPiece("3-all-tasks", "all_tasks", 420),
+    ScheduledPiece("4-chat", "chat", 480),
+    ScheduledPiece("5-all-tasks", "all_tasks", 500),
+    ScheduledPiece("6-all-tasks", "all_tasks", 500),
+    ScheduledPiece("7-all-tasks", "all_tasks", 420),
+    ScheduledPiece("8-all-tasks-end", "all_tasks", 450, 800, after_s=450),
+    ScheduledPiece("9-all-tasks-end", "all_tasks", 450, 800),
+    ScheduledPiece("10-think", "think", 120, 60),
 )
 # What every stage does, not what the model can become by it.
 SHORT = (
-    ScheduledPiece("1-from-nothing", "from_nothing", 250, phases=0.6),
+    ScheduledPiece("1-from-nothing", "from_nothing", 250),
     ScheduledPiece("2-all-tasks", "all_tasks", 130),
     ScheduledPiece("3-chat", "chat", 50),
     ScheduledPiece("4-all-tasks-end", "all_tasks", 100, 70),
@@ -85,7 +91,7 @@ def command(piece: ScheduledPiece, until_s: float, work: Path, share: float, mor
         sys.executable, "-m", "audioflamingo.train.nano", "--recipe", piece.recipe, "--tokenizer", str(TOKENIZER),
         "--work", str(work / piece.folder), "--out", str(work / "out" / piece.folder),
         "--until-s", str(share * until_s), "--decay-s", str(share * piece.decay_s),
-        "--phases", str(piece.phases), *more,
+        "--after-s", str(share * piece.after_s), "--phases", str(piece.phases), *more,
     ]  # fmt: skip
     if piece.recipe == "think":
         line += ["--init", str(work / "out" / HELD_OVER[0] / "checkpoint")]

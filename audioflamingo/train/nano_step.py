@@ -190,9 +190,12 @@ def ctc_loss(logits: Tensor, plan: Plan) -> Tensor:
     return total * (CTC_LOSS_FRAMES / float(plan.ctc_lengths.sum()))
 
 
-def sequences_of(plan: Plan) -> tuple[Sequences, Sequences]:
+def sequences_of(plan: Plan, model: Flamingo) -> tuple[Sequences, Sequences]:
     """The encoder's and the decoder's."""
+    encoder, decoder = model.config.encoder, model.config.decoder
     return (
-        Sequences.of(plan.encoder_offsets, ENCODER_FRAMES_PER_WINDOW),
-        Sequences.of(plan.decoder_offsets, plan.shape.longest_tokens),
+        Sequences.of(
+            plan.encoder_offsets, ENCODER_FRAMES_PER_WINDOW, plan.shape.num_frames, encoder.width // encoder.num_heads
+        ),
+        Sequences.of(plan.decoder_offsets, plan.shape.longest_tokens, plan.shape.num_tokens, decoder.head_dim),
     )

@@ -70,7 +70,7 @@ class NanoTrainer:
         self.average = [master.clone() for master in self.optimiser.masters]
         self.mean = MeanGradients(self.ranks, self.optimiser.parameters)
         self.runner = StepRunner(self.model, self.heads, self.optimiser.parameters, speed)
-        self.log_mel = LineLogMel(device)
+        self.log_mel = LineLogMel(device, compiled="compiled" in speed)
         self.spent_s, self.num_steps, self.heard_s, self.fresh_steps = 0.0, 0, 0.0, 0
         self.model.train()
         if not self.ranks.is_first:

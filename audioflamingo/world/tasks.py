@@ -118,6 +118,7 @@ PRESENT = (
     "Say whether there is {a}.",
     "Please tell me if there is {a}.",
     "Any {a}?",
+    "{Does}?",
     "Can {a} be heard here?",
 )
 CHOICE = (
@@ -271,9 +272,14 @@ def presence(scene: Scene, phrasing: Phrasing) -> Iterator[Question]:
     absent = phrasing.rng.choice(sorted(set(sounds.KINDS) - there))
     if there and phrasing.rng.random() < 0.5:
         kind = sounds.KINDS[phrasing.rng.choice(sorted(there))]
-        yield Question("presence", phrasing.of(PRESENT, a=kind.label), f"Yes, {kind.label}.", 0.8)
+        yield Question("presence", phrasing.of(PRESENT, **_words(kind)), f"Yes, {kind.label}.", 0.8)
     else:
-        yield Question("presence", phrasing.of(PRESENT, a=sounds.KINDS[absent].label), "No.", 0.8)
+        yield Question("presence", phrasing.of(PRESENT, **_words(sounds.KINDS[absent])), "No.", 0.8)
+
+
+def _words(kind: sounds.Kind) -> dict[str, str]:
+    """What phrasings call a kind."""
+    return {"a": kind.label, "Does": kind.question[0].upper() + kind.question[1:]}
 
 
 def choice(scene: Scene, phrasing: Phrasing) -> Iterator[Question]:

@@ -29,7 +29,11 @@ TINY = (
 def test_two_hours_in_pieces_of_ten_minutes():
     assert max(piece.piece_s for piece in SCHEDULE) < 600
     assert sum(piece.piece_s for piece in SCHEDULE) < 7_200
-    assert SCHEDULE[-2].decay_s > 0
+    *_, before, end, think = SCHEDULE
+    assert think.recipe == "think"
+    assert end.decay_s > end.after_s == 0
+    assert (before.decay_s, before.after_s) == (end.decay_s, end.piece_s)
+    assert all(piece.decay_s == 0 for piece in SCHEDULE[:-3])
 
 
 def test_the_short_way_has_every_stage_in_the_same_order_and_takes_ten_minutes():
@@ -99,9 +103,9 @@ def test_what_a_state_has_behind_it_is_not_run_again(tmp_path, monkeypatch):
     small = tmp_path / "small"
     write_progress(small, {"spent_s": 1_130.0, "num_steps": 20_000, "heard_s": 1.0, "fresh_steps": 5})
     run(tmp_path / "work", pieces=SCHEDULE, small=small)
-    assert len(ran) == len(SCHEDULE) - 2  # 540 and 1,080 s are behind it
+    assert len(ran) == len(SCHEDULE) - 2  # 420 and 840 s are behind it
     assert all(line[line.index("--resume") + 1] == str(small) for line in ran[:-1])
-    assert ran[0][ran[0].index("--until-s") + 1] == "1620.0"
+    assert ran[0][ran[0].index("--until-s") + 1] == "1260.0"
     assert "--resume" not in ran[-1]  # the adapter is trained on what came of it
     with pytest.raises(OptionError, match="give the folder out/all/small of the machine before"):
         run(tmp_path / "other", small=tmp_path)

@@ -14,7 +14,6 @@ import pytest
 from audioflamingo.cli.main import main
 from audioflamingo.errors import OptionError
 from audioflamingo.eval.nano_skills import rows
-from audioflamingo.train.nano_render import SHARES
 from audioflamingo.train.words import skill_texts
 from audioflamingo.world import codecs
 from audioflamingo.world.check import WORDS, check_turn
@@ -195,7 +194,6 @@ def test_they_are_listed_with_their_families_and_the_embedded_model_knows_nothin
     assert "counting_choice" in parse_tasks("AudioSkills")
     assert "response_choice" in parse_tasks("LongAudio")
     assert {name for name, skill in SKILLS.items() if not skill.learnt} == {"simultaneous", "distance", *TASKS}
-    assert not any(set(TASKS) & set(shares) for shares in SHARES.values())
     assert not any(getattr(row.make, "func", row.make).__module__ == choices.__name__ for row in rows())
     said = {text.split("\n")[0].removesuffix(f" {CHOOSE}") for text in skill_texts(1)}
     assert said.isdisjoint(phrasings_choices.NUMBER_OF_KINDS)

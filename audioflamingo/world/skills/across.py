@@ -19,6 +19,7 @@ from audioflamingo.world.skills.base import (
     Truth,
     Turn,
     ask,
+    happens,
     label,
     number_word,
     person,
@@ -168,7 +169,7 @@ def present_in(job: Job, clips: Clips, place: int, kind: str) -> Turn:
 
 def count_all(job: Job, num: int, kind: str, total: int) -> Turn:
     """How often a sound is heard in all clips together."""
-    question = job.phrasing.of(COUNT_ALL, a=label(kind), these=these(job, num))
+    question = job.phrasing.of(COUNT_ALL, a=label(kind), happens=happens(kind), these=these(job, num))
     return ask(job, question, number_word(total), Truth("count_all", {"kind": kind, "so_far": num}, total))
 
 

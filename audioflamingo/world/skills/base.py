@@ -136,7 +136,7 @@ class Skill:
         make: does a job.
         paired: whether flipped jobs ask the same question with another answer.
         is_long: whether scenes last 30 s and more.
-        learnt: whether the embedded model was trained on it; its recipe and its table know nothing of other skills.
+        learnt: whether the embedded model was trained on it; its tokenizer and its table know nothing of other skills.
         coded: whether clips go through codecs, as often as the world's strength says.
     """
 
@@ -153,6 +153,16 @@ class Skill:
 def label(kind: str) -> str:
     """Noun phrase of a kind: "a dog barking"."""
     return {"speech": "a person speaking", "music": "music"}.get(kind) or sounds.KINDS[kind].label
+
+
+def does(kind: str) -> str:
+    """A question's clause about a kind: "does a dog bark"."""
+    return {"speech": "does anybody speak", "music": "does music play"}.get(kind) or sounds.KINDS[kind].question
+
+
+def happens(kind: str) -> str:
+    """The same where it is counted: of a sound that may be several in a row, whether one hears it."""
+    return does(kind) if kind in SINGLE_KINDS else f"do you hear {label(kind)}"
 
 
 def sentence(text: str) -> str:

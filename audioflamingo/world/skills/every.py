@@ -38,7 +38,6 @@ from audioflamingo.world.skills.phrasings import (
     LAST,
     LONGEST,
     NTH,
-    PRESENT,
     WHAT,
 )
 from audioflamingo.world.skills.phrasings_speech import (
@@ -132,8 +131,7 @@ def _numbers(timeline: Timeline, job: Job) -> Iterator[Turn]:
     asked = job.asking.choice(sorted(set(names))) if names and job.asking.random() < 0.5 else absent
     if asked is None:
         return
-    question = job.phrasing.of(PRESENT, a=label(asked))
-    yield yes_no(job, question, asked in names, "present", {"kind": asked})
+    yield yes_no(job, sounds.present_question(job, asked), asked in names, "present", {"kind": asked})
 
 
 def _absent(timeline: Timeline, job: Job) -> str | None:

@@ -148,11 +148,11 @@ HOW_MANY = (
     "Count the times you hear {a}.",
     "Count how many times there is {a}.",
     "Tell me how often you hear {a}.",
-    "Give the number of times that {a} occurs.",
     "Please count {a}: how many times is it heard?",
     "Number of times {a} is heard?",
-    "What is the count of {a}?",
-    "Say how often {a} comes up.",
+    "How many times {happens}?",
+    "How often {happens}?",
+    "How many times {happens} in this recording?",
     "Count how often {a} occurs.",
 )
 KINDS_OF_SOUND = (
@@ -176,13 +176,14 @@ PRESENT = (
     "Does this clip contain {a}?",
     "Is {a} present?",
     "Is {a} among the sounds?",
-    "Does {a} occur in the recording?",
     "Can one hear {a}?",
     "Tell me whether {a} is heard.",
     "Say yes or no: is {a} heard?",
     "Please check whether there is {a} in the recording.",
     "Any sign of {a}?",
-    "Is {a} one of the things you hear?",
+    "{Does}?",
+    "{Does} in this recording?",
+    "Tell me: {does}?",
     "Does the recording contain {a}?",
 )
 FAMILY = (

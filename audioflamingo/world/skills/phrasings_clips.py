@@ -182,6 +182,7 @@ COUNT_ALL = (
     "Please add up how often {a} is heard in {these}.",
     "Number of times {a} is heard in {these} altogether?",
     "If you add up {these}, how often is {a} heard?",
+    "In {these} together, how many times {happens}?",
     "Count how often {a} occurs in all of {these} together.",
 )
 EACH = (

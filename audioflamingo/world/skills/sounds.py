@@ -17,6 +17,8 @@ from audioflamingo.world.skills.base import (
     Truth,
     Turn,
     ask,
+    does,
+    happens,
     label,
     number_word,
     sentence,
@@ -164,7 +166,7 @@ def counting(job: Job) -> Made:
 def count_turn(job: Job, kind: str, num: int) -> Turn:
     """How many times a kind is heard."""
     told = sentence(number_word(num)) if num else f"Zero, {label(kind)} is not heard."
-    question = job.phrasing.of(HOW_MANY, a=label(kind))
+    question = job.phrasing.of(HOW_MANY, a=label(kind), happens=happens(kind))
     return ask(job, question, number_word(num), Truth("count", {"kind": kind}, num), told=told)
 
 
@@ -181,6 +183,12 @@ def _count_kinds(job: Job) -> Made:
     return Made((stage.close(),), ((ask(job, question, number_word(num), Truth("num_kinds", {}, num)),),))
 
 
+def present_question(job: Job, kind: str) -> str:
+    """Whether a kind is heard."""
+    clause = does(kind)
+    return job.phrasing.of(PRESENT, a=label(kind), does=clause, Does=clause[0].upper() + clause[1:])
+
+
 def general(job: Job) -> Made:
     """Whether a sound is there; half of the answers are "no"."""
     target, *others = job.plan.sample(EVENT_KINDS + STEADY_KINDS, 4)
@@ -192,7 +200,7 @@ def general(job: Job) -> Made:
     for name in names:
         stage.sound(name)
         stage.pause()
-    turn = yes_no(job, job.phrasing.of(PRESENT, a=label(target)), there, "present", {"kind": target})
+    turn = yes_no(job, present_question(job, target), there, "present", {"kind": target})
     return Made((stage.close(),), ((turn,),))
 
 

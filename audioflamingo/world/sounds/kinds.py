@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from audioflamingo.world.sounds.synthesis import Samples
 
+PLURALS = ("people", "crickets", "waves", "fireworks")
 Variant = Callable[[np.random.Generator, float], Samples]
 """Makes one unit of a sound: (generator, duration in seconds) -> samples, of that duration or shorter."""
 
@@ -36,6 +38,25 @@ class Kind:
     phrases: tuple[str, ...]
     countable: bool = True
     steady: bool = False
+
+    @property
+    def question(self) -> str:
+        """The sentence as a question's clause, "does a dog bark"."""
+        words = self.sentence.removesuffix(" once").split()  # it is asked how often, too
+        if words[0] in PLURALS:
+            return f"do {self.sentence}"
+        verb = next(i for i, word in enumerate(words) if i and word.endswith("s"))
+        before, after = words[:verb], words[verb + 1 :]
+        if words[verb] == "is":
+            return " ".join(["is", *before, *after])
+        return " ".join(["does", *before, _infinitive(words[verb]), *after])
+
+
+def _infinitive(verb: str) -> str:
+    """Of a third person: "barks", "cries", "crashes"."""
+    if verb.endswith("ies"):
+        return verb[:-3] + "y"
+    return verb[:-2] if re.search(r"(ch|sh|ss|x|zz)es$", verb) else verb[:-1]
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ def groups_that_move(recipe, spent_s):
 
 
 def test_phases_come_earlier_in_a_short_run():
-    assert [phase.from_s for phase in shortened(from_nothing(), 0.2).phases] == pytest.approx([0.0, 26.0, 40.0])
-    assert shortened(from_nothing(), 0.2).ramp_s == pytest.approx(30.0)
+    assert [phase.from_s for phase in shortened(from_nothing(), 0.2).phases] == pytest.approx([0.0, 16.0, 24.0])
+    assert shortened(from_nothing(), 0.2).ramp_s == pytest.approx(18.0)
 
 
 def test_the_whole_curriculum_moves_what_its_stages_say():

@@ -138,7 +138,7 @@ def test_packed_equals_one_at_a_time(model, samples):
     plan = plan_of(several())
     mel = LineLogMel(torch.device("cpu"))(samples, plan)
     with torch.no_grad():
-        both = sequences_of(plan)
+        both = sequences_of(plan, model)
         frames = encode(model, mel, plan, both[0])
         features = model.encoder.layer_norm(frames.view(-1, 2, 32).mean(1))
         _, states = decode(model, features, plan, both[1])
@@ -243,7 +243,7 @@ def test_one_compiled_function_serves_all_layers(model, samples):
     layers = Layers.compiled(counter)
     plan = plan_of(several())
     mel = LineLogMel(torch.device("cpu"))(samples, plan)
-    both = sequences_of(plan)
+    both = sequences_of(plan, model)
     frames = encode(model, mel, plan, both[0], layers)
     decode(model, model.encoder.layer_norm(frames.view(-1, 2, 32).mean(1)), plan, both[1], layers)
     assert counter.frame_count == 2
@@ -253,7 +253,7 @@ def test_ctc_gradient_may_be_taken_apart(model, samples):
     """What the CUDA graphs do: the loss of detached logits, whose gradient enters the backward pass."""
     heads, plan = Heads(32, 32), plan_of(several())
     inputs = Inputs.of(LineLogMel(torch.device("cpu"))(samples, plan), plan)
-    parts = forward(model, heads, inputs, sequences_of(plan), Weights())
+    parts = forward(model, heads, inputs, sequences_of(plan, model), Weights())
     parameters = [p for p in model.parameters() if p.requires_grad]
     logits = parts.ctc_logits.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(0.5 * ctc_loss(logits, plan), logits)

@@ -139,7 +139,7 @@ def test_rates_rise_stay_and_fall():
     assert decay_share(5.0, 0.0, 0.01) == 1.0
     recipe = from_nothing()
     assert recipe.phase(0.0).decoder_rate == 0.0
-    assert not recipe.phase(150.0).mode.encoder_listens
+    assert not recipe.phase(100.0).mode.encoder_listens
     assert recipe.phase(1e9).mode.encoder_listens
 
 

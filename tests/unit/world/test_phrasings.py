@@ -25,6 +25,7 @@ from audioflamingo.world.skills.base import ORDINALS
 
 FEWEST, MOST = 8, 14
 SLOT = re.compile(r"{(\w+)}")
+SAME_SLOT = {"does": "a", "Does": "a", "happens": "a"}  # clauses about the kind that "a" names
 NO_HELD_OUT = {"WITHOUT_AUDIO", "GREETING"}
 SAME_QUESTION = (  # lists whose answers are the same, so that they may share sentences
     {"tasks.IDENTIFY", "phrasings.WHAT", "chat.WHAT"},
@@ -86,7 +87,7 @@ def test_a_list_has_enough_different_phrasings_and_all_can_be_filled(name):
     assert FEWEST <= len(texts) - 1 <= MOST
     assert len({form for text in texts for form in plain(text)}) == sum(len(plain(text)) for text in texts)
     if not name.startswith("said."):
-        assert len({frozenset(SLOT.findall(text)) for text in texts}) == 1
+        assert len({frozenset(SAME_SLOT.get(slot, slot) for slot in SLOT.findall(text)) for text in texts}) == 1
 
 
 def test_no_held_out_sentence_is_asked_in_training():
