@@ -65,6 +65,8 @@ FRAME_NAMES: tuple[str, ...] = (
     *(f"kinds {number}" for number in range(1, MOST_PLACES + 1)),
     *(f"level {step}" for step in range(NUM_LEVELS)),
 )  # fmt: skip
+LEVEL_WEIGHT = 0.25  # masks and responses move a step's edges, so that much of this loss is chance
+FRAME_WEIGHTS = tuple(LEVEL_WEIGHT if name.startswith("level ") else 1.0 for name in FRAME_NAMES)
 FRAME_INDEX = {name: index for index, name in enumerate(FRAME_NAMES)}
 
 

@@ -6,7 +6,7 @@
     python -m audioflamingo.train.nano_schedule --resume small --work runs/nano   # on the next machine
 
 A piece that has ended is not run again, and one that was broken off goes on from its last state, so the same command
-resumes whatever stopped it. Two hours of one H200 in all; on smaller machines the same steps take longer. Where a
+resumes whatever stopped it. 64 minutes of training on one H200 in all; on smaller machines the same steps take longer. Where a
 machine is lent for less than that, WORK/out/all/small is what to take away: another one goes on from it.
 """
 
@@ -60,11 +60,11 @@ SCHEDULE = (
     ScheduledPiece("2-all-tasks", "all_tasks", 420),
     ScheduledPiece("3-all-tasks", "all_tasks", 420),
     ScheduledPiece("4-chat", "chat", 480),
-    ScheduledPiece("5-all-tasks", "all_tasks", 500),
-    ScheduledPiece("6-all-tasks", "all_tasks", 500),
-    ScheduledPiece("7-all-tasks", "all_tasks", 420),
-    ScheduledPiece("8-all-tasks-end", "all_tasks", 450, 800, after_s=450),
-    ScheduledPiece("9-all-tasks-end", "all_tasks", 450, 800),
+    ScheduledPiece("5-all-tasks", "all_tasks", 330),
+    ScheduledPiece("6-all-tasks", "all_tasks", 330),
+    ScheduledPiece("7-all-tasks-end", "all_tasks", 440, 1_320, after_s=880),
+    ScheduledPiece("8-all-tasks-end", "all_tasks", 440, 1_320, after_s=440),
+    ScheduledPiece("9-all-tasks-end", "all_tasks", 440, 1_320),
     ScheduledPiece("10-think", "think", 120, 60),
 )
 # What every stage does, not what the model can become by it.

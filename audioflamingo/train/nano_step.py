@@ -17,7 +17,7 @@ from audioflamingo.config import ENCODER_FRAMES_PER_WINDOW
 from audioflamingo.model.decoder import rotary_tables
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.train.nano_items import CTC_ALPHABET
-from audioflamingo.train.nano_labels import FRAME_NAMES
+from audioflamingo.train.nano_labels import FRAME_NAMES, FRAME_WEIGHTS
 from audioflamingo.train.nano_layers import Layers, Sequences
 from audioflamingo.train.nano_plan import Plan
 
@@ -50,12 +50,15 @@ class Heads(nn.Module):
     decoder, the second of the clip and which clip it is, so that answers can tell times and hold clips apart.
     """
 
+    name_weights: Tensor
+
     def __init__(self, width: int, decoder_width: int) -> None:
         super().__init__()
         self.ctc_norm = nn.LayerNorm(width)
         self.ctc = nn.Linear(width, len(CTC_ALPHABET) + 1)
         self.events = nn.Linear(width, len(FRAME_NAMES))
         self.clock = nn.Linear(decoder_width, NUM_CLOCK_WINDOWS + WINDOW_S + NUM_CLIPS)
+        self.register_buffer("name_weights", torch.tensor(FRAME_WEIGHTS), persistent=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +149,8 @@ def forward(
     features = model.encoder.layer_norm(frames.view(-1, 2, frames.shape[1]).mean(1))
     logits = heads.events(features).float()
     labels = inputs.labels.to(logits.dtype)
-    per_token = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").sum(-1)
+    per_name = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    per_token = per_name @ heads.name_weights.to(per_name.dtype)
     frame_loss = (per_token * plan.is_heard).sum() / plan.is_heard.sum().clamp(min=1)
     ctc_logits = heads.ctc(heads.ctc_norm(frames)).float()
     total = weights.frames * frame_loss

@@ -29,11 +29,11 @@ TINY = (
 def test_two_hours_in_pieces_of_ten_minutes():
     assert max(piece.piece_s for piece in SCHEDULE) < 600
     assert sum(piece.piece_s for piece in SCHEDULE) < 7_200
-    *_, before, end, think = SCHEDULE
+    *steady, first, second, third, think = SCHEDULE
     assert think.recipe == "think"
-    assert end.decay_s > end.after_s == 0
-    assert (before.decay_s, before.after_s) == (end.decay_s, end.piece_s)
-    assert all(piece.decay_s == 0 for piece in SCHEDULE[:-3])
+    assert not any(piece.decay_s for piece in steady)
+    assert {piece.decay_s for piece in (first, second, third)} == {first.piece_s + first.after_s}  # from the first on
+    assert [piece.after_s for piece in (first, second, third)] == [second.piece_s + third.piece_s, third.piece_s, 0.0]
 
 
 def test_the_short_way_has_every_stage_in_the_same_order_and_takes_ten_minutes():

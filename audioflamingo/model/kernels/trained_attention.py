@@ -40,24 +40,25 @@ FORWARD = KEYS = QUERIES = TrainingPlan(64, 4, 3)
 
 
 @torch.no_grad()
-def tiles_of(offsets: Tensor, num_rows: int) -> Tensor:
+def tiles_of(offsets: Tensor, num_rows: int, tile: int = TILE) -> Tensor:
     """The tiles of all sequences, without waiting for the device.
 
     Args:
         offsets: (S + 1,) int32 where each sequence begins, from 0 to `num_rows`; sequences may be empty.
         num_rows: of all sequences.
+        tile: rows of one; others than `TILE` are for benchmarks.
 
     Returns:
-        (num_rows / TILE + S, 3) int32 of first row, and begin and end of its sequence; zeros where there is none.
+        (num_rows / tile + S, 3) int32 of first row, and begin and end of its sequence; zeros where there is none.
     """
     starts, ends = offsets[:-1], offsets[1:]
-    until = ((ends - starts + TILE - 1) // TILE).cumsum(0)
-    number = torch.arange(-(-num_rows // TILE) + len(starts), device=offsets.device)
+    until = ((ends - starts + tile - 1) // tile).cumsum(0)
+    number = torch.arange(-(-num_rows // tile) + len(starts), device=offsets.device)
     owner = torch.searchsorted(until, number, right=True)
     is_there = owner < len(starts)
     owner = owner.clamp(max=len(starts) - 1)
     before = torch.where(owner > 0, until[(owner - 1).clamp(min=0)], 0)
-    first = starts[owner] + TILE * (number - before)
+    first = starts[owner] + tile * (number - before)
     found = torch.stack([first, starts[owner], ends[owner]], 1)
     return torch.where(is_there[:, None], found, 0).int()
 
@@ -88,7 +89,7 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, tiles: Tensor, causal: b
     num_rows, num_heads, _ = query.shape
     out, sums = torch.empty_like(query), query.new_empty(num_heads, num_rows, dtype=torch.float32)
     forward_kernel[len(tiles), num_heads](
-        query, key, value, out, sums, tiles, num_rows, **_settings(query, key, causal, FORWARD)
+        query, key, value, out, sums, tiles, num_rows, **settings_of(query, key, FORWARD, causal=causal)
     )
     return out, sums
 
@@ -114,10 +115,10 @@ def _backward(
     found = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     given = (query, key, value, gradient, sums, products)
     keys_kernel[len(tiles), key.shape[1]](
-        *given, found[1], found[2], tiles, num_rows, **_settings(query, key, causal, KEYS)
+        *given, found[1], found[2], tiles, num_rows, **settings_of(query, key, KEYS, causal=causal)
     )
     queries_kernel[len(tiles), num_heads](
-        *given, found[0], tiles, num_rows, **_settings(query, key, causal, QUERIES)
+        *given, found[0], tiles, num_rows, **settings_of(query, key, QUERIES, causal=causal)
     )  # fmt: skip
     return found
 
@@ -143,10 +144,13 @@ def _gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
 _forward.register_autograd(_gradients, setup_context=_keep)
 
 
-def _settings(query: Tensor, key: Tensor, causal: bool, plan: TrainingPlan) -> dict[str, Any]:
+def settings_of(
+    query: Tensor, key: Tensor, plan: TrainingPlan, *, causal: bool, tile: int = TILE
+) -> dict[str, Any]:  # fmt: skip
+    """What all of the kernels want to know, but for tensors and the number of rows."""
     num_heads, head_dim = query.shape[1:]
     return {
         "scale": head_dim**-0.5, "NUM_HEADS": num_heads, "SHARED": num_heads // key.shape[1], "HEAD_DIM": head_dim,
-        "TILE": TILE, "BLOCK": plan.block, "CAUSAL": causal, "STAGES": plan.stages,
+        "TILE": tile, "BLOCK": plan.block, "CAUSAL": causal, "STAGES": plan.stages,
         "PRECISION": "ieee" if query.dtype == torch.float32 else "tf32", "num_warps": plan.warps,
     }  # fmt: skip

@@ -351,11 +351,11 @@ def _num_clips(job: Job) -> Made:
 
 FORMS: dict[str, tuple[Callable[[Job], Made], float]] = {
     "which_has": (_which_has, 3.0), "which_voice": (_which_voice, 2.0), "which_mood": (_which_mood, 1.0),
-    "which_instrument": (_which_instrument, 1.5), "louder": (_louder, 3.0), "longer": (_longer, 2.0),
-    "faster": (_faster, 2.0), "more_often": (_more_often, 2.0), "same_kind": (_same_kind, 2.0),
-    "same_speaker": (_same_speaker, 2.0), "same_instrument": (_same_instrument, 1.5), "in_nth": (_in_nth, 3.0),
+    "which_instrument": (_which_instrument, 1.5), "louder": (_louder, 6.0), "longer": (_longer, 2.0),
+    "faster": (_faster, 2.0), "more_often": (_more_often, 2.0), "same_kind": (_same_kind, 3.0),
+    "same_speaker": (_same_speaker, 3.0), "same_instrument": (_same_instrument, 1.5), "in_nth": (_in_nth, 3.0),
     "said_in": (_said_in, 2.0), "present_in": (_present_in, 2.0), "first_in": (_first_in, 1.0),
-    "count_all": (_count_all, 1.5), "how_many_have": (_how_many_have, 1.5), "each": (_each, 2.0),
-    "common": (_common, 1.5), "only_in": (_only_in, 1.5), "odd": (_odd, 1.5), "num_clips": (_num_clips, 0.5),
+    "count_all": (_count_all, 3.0), "how_many_have": (_how_many_have, 1.5), "each": (_each, 2.0),
+    "common": (_common, 2.0), "only_in": (_only_in, 1.5), "odd": (_odd, 3.0), "num_clips": (_num_clips, 0.5),
 }  # fmt: skip
 """Each form of question with how often it is drawn."""
