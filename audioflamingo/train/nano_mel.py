@@ -22,6 +22,8 @@ FLOOR = 1e-10
 DYNAMIC_RANGE = 8.0  # log10 units below the loudest bin
 FRAMES_PER_PASS, COMPILED_FRAMES_PER_PASS = 1 << 15, 1 << 20
 SILENT_LOG = math.log10(FLOOR)
+NUM_COSINES = 16  # of a spectrum's shape, its mean aside
+MIXED_SHARE = 0.5  # of items
 WARPED_SHARE = 0.5  # of items: a stretched axis moves a voice's pitch too, away from its named height
 
 
@@ -36,6 +38,9 @@ class Augmentation:
         frequency_masks: masked bands a clip, each up to `frequency_mask_bins`.
         time_mask_frames: see above.
         frequency_mask_bins: see above.
+        mixing: largest spread of a random linear map among the first cosines of every spectrum. Speakers differ by such maps
+            (Gales 1998, "Maximum likelihood linear transformations"), and drawn ones stand for more of them (Cui et al.
+            2015, "Data augmentation for deep neural network acoustic modeling").
     """
 
     equaliser: float = 0.0
@@ -44,6 +49,7 @@ class Augmentation:
     frequency_masks: int = 0
     time_mask_frames: int = 24
     frequency_mask_bins: int = 20
+    mixing: float = 0.0
 
     def scaled(self, share: float) -> Augmentation:
         """A weaker one, for ramping in."""
@@ -54,6 +60,7 @@ class Augmentation:
             round(self.frequency_masks * share),
             self.time_mask_frames,
             self.frequency_mask_bins,
+            self.mixing * share,
         )
 
 
@@ -64,12 +71,14 @@ class _Draws:
     Attributes:
         factors: (W, 1) by which the mel axis is stretched; None leaves all as they are.
         curves: (2, W, 3) phases and sizes of a response; None is a flat one.
+        mixing: (W, cosines, cosines) what a linear map adds; None is nothing.
         times: (K, 2, W) first frame and end of what is masked.
         bands: (K, 2, W) first bin and end of what is masked.
     """
 
     factors: Tensor | None
     curves: Tensor | None
+    mixing: Tensor | None
     times: Tensor
     bands: Tensor
 
@@ -126,7 +135,7 @@ def _drawn(plan: Plan, augmentation: Augmentation, num_bins: int) -> _Draws:
     """Of a step; what belongs to an item is the same for all of its windows: its clips are compared with each other."""
     device, num = plan.window_start.device, len(plan.window_start)
     length = (plan.window_samples // HOP_SAMPLES).float()
-    factors = curves = None
+    factors = curves = mixing = None
     if augmentation.warp:
         chosen, direction = torch.rand(2, num, 1, device=device)[:, plan.window_item]
         chosen = plan.window_warps[:, None] & (chosen < WARPED_SHARE)
@@ -134,9 +143,13 @@ def _drawn(plan: Plan, augmentation: Augmentation, num_bins: int) -> _Draws:
     if augmentation.equaliser:
         curves = torch.rand(2, num, 3, device=device)[:, plan.window_item]
         curves = curves * torch.tensor([2 * math.pi, 2 * augmentation.equaliser / 3], device=device)[:, None, None]
+    if augmentation.mixing:
+        chosen, strength = torch.rand(2, num, device=device)[:, plan.window_item]
+        spread = augmentation.mixing * strength * (plan.window_warps & (chosen < MIXED_SHARE))
+        mixing = torch.randn(num, NUM_COSINES, NUM_COSINES, device=device)[plan.window_item] * spread[:, None, None]
     most = torch.clamp(length // 6, max=augmentation.time_mask_frames)
     return _Draws(
-        factors, curves, _stretches(augmentation.time_masks, length, most),
+        factors, curves, mixing, _stretches(augmentation.time_masks, length, most),
         _stretches(augmentation.frequency_masks, torch.full_like(length, num_bins),
                    torch.full_like(length, augmentation.frequency_mask_bins)),
     )  # fmt: skip
@@ -158,6 +171,8 @@ def _shaped(spectrum: Tensor, filters: Tensor, owner: Tensor, number: Tensor, le
     log = mel.clamp(min=FLOOR).log10()
     if draws.curves is not None:
         log = log + _responses(draws.curves, log.shape[1])[owner]
+    if draws.mixing is not None:
+        log = _mixed(log, owner, draws.mixing)
     log = _compressed(log, owner, number >= 0, len(length))
     log = _masked(log, owner, number, length, draws)
     return torch.where((number >= 0)[:, None], log, 0.0)
@@ -194,6 +209,18 @@ def _warp(mel: Tensor, owner: Tensor, factors: Tensor) -> Tensor:
     low = low[owner]
     stretched: Tensor = torch.gather(mel, 1, low) * (1 - part) + torch.gather(mel, 1, low + 1) * part
     return stretched
+
+
+def _mixed(log: Tensor, owner: Tensor, mixing: Tensor) -> Tensor:
+    """Each spectrum plus a linear map of its first cosines; its mean stays."""
+    num_bins = log.shape[1]
+    bins = (torch.arange(num_bins, device=log.device) + 0.5) / num_bins
+    number = torch.arange(1, NUM_COSINES + 1, device=log.device)
+    cosines = torch.cos(math.pi * bins[:, None] * number) * (2.0 / num_bins) ** 0.5
+    shape = log @ cosines
+    added: Tensor = (shape[:, :, None] * mixing[owner]).sum(1)
+    mixed: Tensor = log + added @ cosines.T
+    return mixed
 
 
 def _responses(curves: Tensor, num_bins: int) -> Tensor:

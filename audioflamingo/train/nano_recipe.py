@@ -65,7 +65,7 @@ class NanoRecipe:
     last_rate: float = 0.01
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            equaliser=0.5, warp=0.12, time_masks=2, frequency_masks=2, time_mask_frames=16
+            equaliser=0.5, warp=0.12, time_masks=2, frequency_masks=2, time_mask_frames=16, mixing=0.2
         )
     )
     ramp_s: float = 0.0

@@ -6,8 +6,8 @@
     python -m audioflamingo.train.nano_schedule --resume small --work runs/nano   # on the next machine
 
 A piece that has ended is not run again, and one that was broken off goes on from its last state, so the same command
-resumes whatever stopped it. 64 minutes of training on one H200 in all; on smaller machines the same steps take longer. Where a
-machine is lent for less than that, WORK/out/all/small is what to take away: another one goes on from it.
+resumes whatever stopped it. 64 minutes of training on one H200 in all; on smaller machines the same steps take longer.
+Where a machine is lent for less than that, WORK/out/all/small is what to take away: another one goes on from it.
 """
 
 from __future__ import annotations

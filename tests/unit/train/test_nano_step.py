@@ -109,15 +109,17 @@ def test_augmentation_changes_windows_alone_and_never_the_pitch_of_music(samples
     plain = front_end(samples, plan)
     gaps = plan.frame_number < 0
     for augmentation in (
-        Augmentation(equaliser=0.5), Augmentation(warp=0.1), Augmentation(time_masks=2), Augmentation(frequency_masks=2)
+        Augmentation(equaliser=0.5), Augmentation(warp=0.1), Augmentation(mixing=0.1), Augmentation(time_masks=2),
+        Augmentation(frequency_masks=2),
     ):  # fmt: skip
         torch.manual_seed(0)
         changed = front_end(samples, plan, augmentation)
         assert (changed[:200] - plain[:200]).abs().max() > 0.01
-        assert ((changed[202:402] - plain[202:402]).abs().max() < 2e-3) == bool(augmentation.warp)
+        unchanged = (changed[202:402] - plain[202:402]).abs().max() < 2e-3
+        assert unchanged == bool(augmentation.warp or augmentation.mixing)
         assert not changed[gaps].any()
     torch.testing.assert_close(front_end(samples, plan, Augmentation()), plain)
-    full = Augmentation(equaliser=0.5, warp=0.1, time_masks=2, frequency_masks=2)
+    full = Augmentation(equaliser=0.5, warp=0.1, time_masks=2, frequency_masks=2, mixing=0.1)
     assert full.scaled(0.0) == Augmentation()
     assert full.scaled(1.0) == full
 
@@ -127,7 +129,7 @@ def test_all_clips_of_an_item_are_changed_alike(samples):
     clip = (5 * SECOND, 2 * SECOND)
     plan = plan_of([picked([clip], 4, 2), picked([clip, clip], 4, 2), picked([clip], 4, 2)])
     torch.manual_seed(3)
-    changed = LineLogMel(torch.device("cpu"))(samples, plan, Augmentation(equaliser=0.5, warp=0.1))
+    changed = LineLogMel(torch.device("cpu"))(samples, plan, Augmentation(equaliser=0.5, warp=0.1, mixing=0.1))
     first, second, third, fourth = (changed[202 * k : 202 * k + 200] for k in range(4))
     torch.testing.assert_close(second, third, atol=1e-5, rtol=1e-5)
     assert (first - second).abs().max() > 0.01
