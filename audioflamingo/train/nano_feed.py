@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +49,19 @@ PIECE = 1 << 21  # samples that are read from the disk at once
 
 @dataclass(eq=False)
 class Ready:
-    """A plan that was drawn when `num_placed` shards had been; on a GPU, what its tensors see, and when it is there."""
+    """A plan that was drawn when `num_placed` shards had been.
+
+    Attributes:
+        plan: the one.
+        num_placed: see above.
+        sent: its bytes on the CPU, from which a GPU may still be copying.
+        line: what its tensors see.
+        arrived: on a GPU, an event behind the copy.
+    """
 
     plan: Plan
     num_placed: int
+    sent: Tensor
     line: Tensor
     arrived: Any
 
@@ -79,7 +89,8 @@ class NanoFeed:
         on_gpu = samples.device.type == "cuda"
         self.source: Source = Apart(order, pins=on_gpu) if (on_gpu if apart is None else apart) else Beside(order)
         self.ready: list[Ready] = []
-        self.in_hand: int | None = None  # `num_placed` of the plan that was taken last
+        self.in_hand: Ready | None = None  # the plan that was taken last
+        self.lent: deque[tuple[Ready, Any]] = deque()  # with when the GPU has heard it: until then its memory stays
         self.heard: dict[int, Any] = {}  # by `num_placed`, when the GPU had heard the last such plan
         self.condition = threading.Condition()
         self.thread: threading.Thread | None = None
@@ -134,7 +145,7 @@ class NanoFeed:
 
     def _handed(self) -> Plan:
         first = self.ready.pop(0)
-        self.in_hand = first.num_placed
+        self.in_hand = first
         self.writer.lend(first)
         return first.plan
 
@@ -142,9 +153,13 @@ class NanoFeed:
         """The plan in hand is no longer."""
         with self.condition:
             if self.in_hand is not None:
-                self.heard[self.in_hand] = self.writer.now()
+                event = self.writer.now()
+                self.heard[self.in_hand.num_placed] = event
+                self.lent.append((self.in_hand, event))
                 self.in_hand = None
                 self.condition.notify_all()
+        while self.lent and (self.lent[0][1] is None or self.lent[0][1].query()):
+            self.lent.popleft()
 
     def _take_on(self) -> None:
         try:
@@ -164,7 +179,7 @@ class NanoFeed:
         elif isinstance(message, PackedPlan):
             shape = self.draws.long if message.head["is_long"] else self.draws.short
             line, arrived = self.writer.sent(message.line)
-            ready = Ready(message.plan(shape, line), self.num_placed, line, arrived)
+            ready = Ready(message.plan(shape, line), self.num_placed, message.line, line, arrived)
             with self.condition:
                 self.ready.append(ready)
                 self.condition.notify_all()
@@ -185,8 +200,8 @@ class NanoFeed:
         self.hours = placed.hours
 
     def _is_free(self, since: int) -> bool:
-        under_way = [one.num_placed for one in self.ready]
-        return all(one >= since for one in (*under_way, *([] if self.in_hand is None else [self.in_hand])))
+        under_way = [*self.ready, *([] if self.in_hand is None else [self.in_hand])]
+        return all(one.num_placed >= since for one in under_way)
 
 
 class SampleWriter:

@@ -38,9 +38,9 @@ class Augmentation:
         frequency_masks: masked bands a clip, each up to `frequency_mask_bins`.
         time_mask_frames: see above.
         frequency_mask_bins: see above.
-        mixing: largest spread of a random linear map among the first cosines of every spectrum. Speakers differ by such maps
-            (Gales 1998, "Maximum likelihood linear transformations"), and drawn ones stand for more of them (Cui et al.
-            2015, "Data augmentation for deep neural network acoustic modeling").
+        mixing: largest spread of a random linear map among the first cosines of every spectrum. Speakers differ by such
+            maps (Gales 1998, "Maximum likelihood linear transformations"), and drawn ones stand for more of them (Cui
+            et al. 2015, "Data augmentation for deep neural network acoustic modeling").
     """
 
     equaliser: float = 0.0
