@@ -53,6 +53,7 @@ NICENESS = 10  # the trainer launches kernels one after another: it must not wai
 MOST_TOKENS = 16_000
 NUM_CONVERSATIONS = 6
 FEWEST_TURNS, MOST_TURNS = 3, 8
+LONG_S, MOST_LONG_TURNS = 60.0, 24  # beside minutes of sound a turn costs nothing
 OWN_WEIGHT, OWN_SHARE = 0.5, 0.6  # of a skill's own question: asked alone, against all else; among other turns
 NUM_ROUNDS = 3  # of asking everything, each time in other words and about other things
 LOOKUP_SHARE = 0.5
@@ -184,10 +185,14 @@ def _times(timeline: Timeline, job: Job) -> list[tuple[list[Ask], float]]:
     share = SHORT_TIMES if timeline.duration_s < SHORT_S else LONG_TIMES
     for _ in range(NUM_TIMES if any(event.kind not in ("speech", "music") for event in timeline.front) else 0):
         turns = time_turns(timeline, job)
-        turns = job.asking.sample(turns, min(len(turns), job.asking.randint(1, MOST_TURNS)))
+        turns = job.asking.sample(turns, min(len(turns), job.asking.randint(1, _most_turns(timeline))))
         found.append(([Ask(turn.question, turn.answer, () if place else (0,)) for place, turn in enumerate(turns)],
                       share / NUM_TIMES))  # fmt: skip
     return found
+
+
+def _most_turns(timeline: Timeline) -> int:
+    return MOST_LONG_TURNS if timeline.duration_s > LONG_S else MOST_TURNS
 
 
 def _asks(questions: Sequence[tasks.Question]) -> list[Ask]:
@@ -239,7 +244,11 @@ def _skill_item(name: str, world: World, seed: tuple[int, ...], rng: random.Rand
     elif len(made.clips) > 1:
         more = [_across(made.clips, job, comparable=name in COMPARABLE) for _ in range(NUM_CONVERSATIONS)]
     else:
-        more, times = _conversations(made, _asked(made, job), rng), _times(made.clips[0], job)
+        asked = _asked(made, job)
+        more, times = _conversations(made, asked, rng), _times(made.clips[0], job)
+        if made.clips[0].duration_s > LONG_S:
+            own = [([*asks, *_further(turns, asked, rng)], weight)
+                   for (asks, weight), turns in zip(own, made.dialogues, strict=True)]  # fmt: skip
     return _item(hearings, [*own, *((one, 1.0 / NUM_CONVERSATIONS) for one in more), *times], tokenizer, rng)
 
 
@@ -285,18 +294,26 @@ def _asked(made: Made, job: Job) -> list[Turn]:
     return [turn for _ in range(NUM_ROUNDS) for turn in every_turn(made.clips[0], job)]
 
 
+def _further(turns: Sequence[Turn], asked: Sequence[Turn], rng: random.Random) -> list[Ask]:
+    """What else is asked after a skill's own turns about a long clip."""
+    seen = {(turn.rule, repr(turn.about)) for turn in turns}
+    drawn = rng.sample(list(asked), min(len(asked), rng.randint(0, MOST_LONG_TURNS)))
+    others = {(turn.rule, repr(turn.about)): turn for turn in drawn}
+    return [Ask(turn.question, turn.answer) for key, turn in others.items() if key not in seen]
+
+
 def _conversations(made: Made, more: Sequence[Turn], rng: random.Random) -> list[list[Ask]]:
     """Several turns about one clip; one of them may be the skill's own."""
     own = [turn for turns in made.dialogues for turn in turns]
-    found = []
+    found, most = [], _most_turns(made.clips[0])
     for _ in range(NUM_CONVERSATIONS):
         if not more:
             break
-        turns = rng.sample(list(more), min(len(more), rng.randint(FEWEST_TURNS, 2 * MOST_TURNS)))
+        turns = rng.sample(list(more), min(len(more), rng.randint(FEWEST_TURNS, 2 * most)))
         if rng.random() < OWN_SHARE:
             turns.insert(rng.randint(0, len(turns)), rng.choice(own))
         # What is asked twice is read off the text; what is asked of too much leaves no room for others.
-        turns = list({(turn.rule, repr(turn.about)): turn for turn in turns}.values())[:MOST_TURNS]
+        turns = list({(turn.rule, repr(turn.about)): turn for turn in turns}.values())[:most]
         found.append([Ask(turn.question, turn.answer, () if place else (0,)) for place, turn in enumerate(turns)])
     return found
 

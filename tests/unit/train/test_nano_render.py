@@ -8,7 +8,7 @@ import pytest
 from audioflamingo.model.weights import resolve
 from audioflamingo.train import nano_render
 from audioflamingo.train.nano_items import SAMPLES_PER_TOKEN, PlainTokenizer
-from audioflamingo.train.nano_render import SKILL_SHARES, item_of
+from audioflamingo.train.nano_render import LONG_S, MOST_TURNS, SKILL_SHARES, item_of
 from audioflamingo.train.nano_words import BEFORE, reworded
 from audioflamingo.world.scenes import Dice
 from audioflamingo.world.skills import SKILLS, make
@@ -45,6 +45,24 @@ def test_conversations_hear_all_clips_and_differ(name, tokenizer):
         assert (one.ids == placeholder).sum() == num_tokens
         assert (one.learnt > 0).any()
     assert len({one.ids.tobytes() for one in item.conversations}) > 5
+
+
+def answers_of(conversation):
+    learnt = (conversation.learnt > 0).astype(int)
+    return int((learnt[1:] > learnt[:-1]).sum())
+
+
+def test_minutes_of_sound_are_asked_more_at_once(tokenizer):
+    (placeholder,) = tokenizer.encode("<sound>")
+    most, of_own = {}, {}
+    for index in range(8):
+        item = item_of("summary", (7, index), tokenizer, longest_s=100.0)
+        is_long = (item.conversations[0].ids == placeholder).sum() / 25 > LONG_S
+        counts = [answers_of(one) for one in item.conversations]
+        most.setdefault(is_long, []).append(max(counts))
+        of_own.setdefault(is_long, []).append(counts[0])
+    assert max(most[False]) <= MOST_TURNS < max(most[True])
+    assert max(of_own[False]) == 1 < max(of_own[True])
 
 
 def test_a_scene_to_think_about_is_asked_several_questions(tokenizer):
