@@ -56,7 +56,7 @@ def test_minutes_of_sound_are_asked_more_at_once(tokenizer):
     (placeholder,) = tokenizer.encode("<sound>")
     most, of_own = {}, {}
     for index in range(8):
-        item = item_of("summary", (7, index), tokenizer, longest_s=100.0)
+        item = item_of("needle", (7, index), tokenizer, longest_s=100.0)
         is_long = (item.conversations[0].ids == placeholder).sum() / 25 > LONG_S
         counts = [answers_of(one) for one in item.conversations]
         most.setdefault(is_long, []).append(max(counts))
