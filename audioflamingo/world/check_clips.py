@@ -14,7 +14,16 @@ Rule = Callable[[Sequence[Truth], Truth], Any]
 NTH = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 CLEARLY = 1.25  # a comparison of durations or tempi is fair from this ratio on
 CLEARLY_DB = 8.0
-CLIP_CHOICES = ("which_clip", "clip_with", "louder_clip", "longer_clip", "faster_clip", "more_clip", "odd_clip")
+CLIP_CHOICES = (
+    "which_clip",
+    "clip_with",
+    "louder_clip",
+    "longer_clip",
+    "faster_clip",
+    "more_clip",
+    "odd_clip",
+    "matching_clip",
+)
 """Rules whose value is the place of a clip."""
 CLIP_COUNTS = ("num_clips", "count_all", "num_with")
 CLIP_YES_NO = ("same_kind", "same_speaker", "same_instrument")
@@ -85,6 +94,12 @@ def _odd(truths: Sequence[Truth], about: Truth) -> Any:
     return _one([place for place, kinds in enumerate(heard) if heard.count(kinds) == 1])
 
 
+def _matching(truths: Sequence[Truth], about: Truth) -> Any:
+    heard = [_all_kinds(truth) for truth in _first(truths, about)]
+    mine = heard[about["clip"]]
+    return _one([place for place, kinds in enumerate(heard) if place != about["clip"] and kinds == mine])
+
+
 def _same(name: str) -> Rule:
     def rule(truths: Sequence[Truth], about: Truth) -> Any:
         values = [_facts(truths[clip], name) for clip in about["clips"]]
@@ -129,6 +144,7 @@ CLIP_RULES: dict[str, Rule] = {
     "faster_clip": _faster,
     "more_clip": _more,
     "odd_clip": _odd,
+    "matching_clip": _matching,
     "same_kind": _same("kind"),
     "same_instrument": _same("instrument"),
     "same_speaker": _same_speaker,

@@ -36,6 +36,7 @@ from audioflamingo.world.skills.phrasings_clips import (
     IN_NTH,
     LASTS,
     LOUDER,
+    MATCH,
     MORE_OFTEN,
     ODD,
     ONLY_IN,
@@ -109,7 +110,7 @@ def compared(job: Job, num: int, place: int, rule: str) -> Turn:
     return _which(job, question, Truth(rule, {"clips": list(range(num))}, place), num, told)
 
 
-POINTING_RULES = frozenset({"by_example", "clip_with", "more_clip", "odd_clip", *COMPARED})
+POINTING_RULES = frozenset({"by_example", "clip_with", "matching_clip", "more_clip", "odd_clip", *COMPARED})
 """Of turns whose answer is one of the clips, or the label of one."""
 
 
@@ -124,6 +125,14 @@ def odd_one(job: Job, num: int, place: int) -> Turn:
     """Which clip has another sound than the rest."""
     question = job.phrasing.of(ODD, these=these(job, num))
     return _which(job, question, Truth("odd_clip", {"so_far": num}, place), num)
+
+
+def matching(job: Job, num: int, place: int, clip: int) -> Turn:
+    """Which other clip has the sounds of one of them."""
+    question = job.phrasing.of(MATCH, nth=ORDINALS[clip])
+    pool = [nth(other) for other in range(num) if other != clip]
+    truth = Truth("matching_clip", {"so_far": num, "clip": clip}, place)
+    return ask(job, question, nth(place), truth, pool=pool, keep=pool, told=f"The {ORDINALS[place]} clip.")
 
 
 SAME = {"same_kind": SAME_KIND, "same_speaker": SAME_SPEAKER, "same_instrument": SAME_INSTRUMENT}
@@ -338,9 +347,22 @@ def _sameness(clips: Clips, job: Job) -> Iterator[Turn]:
             yield same(job, "same_kind", names[0] == names[1])
         elif len(alone) == 1 and len(set(names)) == 2:
             yield odd_one(job, len(clips), alone[0])
+    pairs = [pair for pair in ((clip, _partner(kinds, clip)) for clip in range(len(clips))) if pair[1] is not None]
+    if pairs and len(clips) > 2:
+        clip, place = job.asking.choice(pairs)
+        assert place is not None
+        yield matching(job, len(clips), place, clip)
     pieces = [event for clip in clips for event in clip.events if event.piece and len(event.piece["parts"]) == 1]
     if len(clips) == 2 and len(pieces) == 2 and all(len(clip.events) == 1 for clip in clips):
         yield same(job, "same_instrument", _lead(pieces[0]) == _lead(pieces[1]))
+
+
+def _partner(kinds: Sequence[set[str]], clip: int) -> int | None:
+    """The only other clip that has any of a clip's sounds, if it has just these; None where voices or music are."""
+    mine = kinds[clip]
+    sharing = [place for place, theirs in enumerate(kinds) if place != clip and theirs & mine]
+    is_clear = len(sharing) == 1 and kinds[sharing[0]] == mine and not mine & {"speech", "music"}
+    return sharing[0] if is_clear else None
 
 
 def _speakers(clips: Clips, job: Job) -> Iterator[Turn]:

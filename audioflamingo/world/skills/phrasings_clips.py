@@ -245,6 +245,22 @@ ODD = (
     "All of {these} are alike but one: which is it?",
     "Find the one of {these} that is different from the others.",
 )
+MATCH = (
+    "Which other clip has the same sound as the {nth} one?",
+    "Which of the others sounds like the {nth} clip?",
+    "Where else is the sound of the {nth} clip heard?",
+    "In which other clip do you hear what is in the {nth}?",
+    "Which clip goes with the {nth} one?",
+    "Which of the other clips matches the {nth}?",
+    "Name the clip that has the same sound as the {nth}.",
+    "Tell me which other clip repeats the sound of the {nth}.",
+    "Find the clip that sounds like the {nth} one.",
+    "Point to the other clip with the sound of the {nth}.",
+    "Please say which clip has the sound of the {nth} in it, too.",
+    "The sound of the {nth}: in which other clip is it?",
+    "Same sound as in the {nth}: which clip?",
+    "Name the other clip that sounds like the {nth} one.",
+)
 HOW_MANY_HAVE = (
     "In how many of {these} is there {a}?",
     "How many of {these} have {a} in them?",

@@ -343,6 +343,18 @@ def _odd(job: Job) -> Made:
     return brought(clips, across.odd_one(job, num, place))
 
 
+def _matching(job: Job) -> Made:
+    """One of the clips is there twice, rendered anew; the counterfactual has the second of them elsewhere."""
+    num = _num(job, fewest=3)
+    names = job.plan.sample(EVENT_KINDS, num - 1)
+    clip = job.plan.randrange(num)
+    others = [place for place in range(num) if place != clip]
+    place = others[job.pair(range(num - 1))]
+    left = iter(names[1:])
+    kinds = [names[0] if at in (clip, place) else next(left) for at in range(num)]
+    return brought(clips_of(job, [[sound(name)] for name in kinds]), across.matching(job, num, place, clip))
+
+
 def _num_clips(job: Job) -> Made:
     num = job.pair(range(FEWEST, MOST + 1))
     names = job.plan.sample(EVENT_KINDS, MOST)[:num]
@@ -356,6 +368,7 @@ FORMS: dict[str, tuple[Callable[[Job], Made], float]] = {
     "same_speaker": (_same_speaker, 3.0), "same_instrument": (_same_instrument, 1.5), "in_nth": (_in_nth, 3.0),
     "said_in": (_said_in, 2.0), "present_in": (_present_in, 2.0), "first_in": (_first_in, 1.0),
     "count_all": (_count_all, 3.0), "how_many_have": (_how_many_have, 1.5), "each": (_each, 2.0),
-    "common": (_common, 2.0), "only_in": (_only_in, 1.5), "odd": (_odd, 3.0), "num_clips": (_num_clips, 0.5),
+    "common": (_common, 2.0), "only_in": (_only_in, 1.5), "odd": (_odd, 3.0),
+    "matching": (_matching, 3.0), "num_clips": (_num_clips, 0.5),
 }  # fmt: skip
 """Each form of question with how often it is drawn."""
