@@ -17,6 +17,7 @@ import numpy.typing as npt
 from audioflamingo.errors import FlamingoError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world import disguise, rooms, sounds
+from audioflamingo.world.between import between_share, draw_between_speaker
 from audioflamingo.world.drill import drilled
 from audioflamingo.world.height import heights
 from audioflamingo.world.sounds.variety import render_varied
@@ -146,6 +147,9 @@ def _speaker(source: Source, dice: Dice) -> Speaker:
     share = tract_share(source.split, source.engines, source.variety)
     if share and dice.plain.random() < share:
         return draw_tract_speaker(dice.plain)
+    share = between_share(source.split, source.engines, source.variety)
+    if share and dice.plain.random() < share:
+        return draw_between_speaker(dice.plain)
     return draw_speaker(dice.plain, source.engines)
 
 

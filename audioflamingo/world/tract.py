@@ -20,7 +20,7 @@ from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world.tract_flite import segments_of
 from audioflamingo.world.tract_parts import Saying
 from audioflamingo.world.tract_phones import VOWELS, Formants
-from audioflamingo.world.tract_plan import planned
+from audioflamingo.world.tract_plan import Plan, planned
 from audioflamingo.world.tract_sound import FRAME_S, Throat, Unevenness, sound_of
 from audioflamingo.world.voices import EngineMissingError, Sex, Speaker
 
@@ -106,6 +106,18 @@ def speak_with_words(
         EngineMissingError: flite, whose rules of pronunciation are used, is missing, or the voice is unknown.
         FlamingoError: there is nothing to say in the text.
     """
+    samples, plan = _spoken(text, speaker)
+    words = [(spelling, first * FRAME_S, last * FRAME_S) for spelling, first, last in plan.words]
+    return samples, SAMPLE_RATE_HZ, words
+
+
+def speak_with_phones(text: str, speaker: Speaker) -> tuple[npt.NDArray[np.float32], list[str], list[float]]:
+    """(N,) samples at 16 kHz, flite's names of the phones, and where each ends in seconds; see `speak_with_words`."""
+    samples, plan = _spoken(text, speaker)
+    return samples, [phone for phone, _ in plan.phones], [last * FRAME_S for _, last in plan.phones]
+
+
+def _spoken(text: str, speaker: Speaker) -> tuple[npt.NDArray[np.float32], Plan]:
     who = person(speaker.voice, speaker.sex)
     segments = segments_of(text)
     if not any(segment.word >= 0 for segment in segments):
@@ -114,9 +126,7 @@ def speak_with_words(
     plan = planned(segments, text, speaker, who.saying, rng)
     samples = sound_of(plan.tracks, who.throat, who.uneven, rng)
     peak = float(np.abs(samples).max(initial=0.0))
-    samples = samples * np.float32(min(1.0, 0.95 / max(peak, 1e-6)))
-    words = [(spelling, first * FRAME_S, last * FRAME_S) for spelling, first, last in plan.words]
-    return samples, SAMPLE_RATE_HZ, words
+    return samples * np.float32(min(1.0, 0.95 / max(peak, 1e-6))), plan
 
 
 @lru_cache(maxsize=64)

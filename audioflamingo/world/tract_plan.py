@@ -28,10 +28,11 @@ SLOW_MOVE = 1.5  # of a glide, a liquid or a diphthong, against a consonant's
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings, and words with their first and last frame."""
+    """Settings, words with their first and last frame, and phones with their last one."""
 
     tracks: Tracks
     words: list[tuple[str, int, int]]
+    phones: list[tuple[str, int]]
 
 
 def planned(segments: list[Segment], text: str, speaker: Speaker, saying: Saying, rng: Numbers) -> Plan:
@@ -48,7 +49,7 @@ def planned(segments: list[Segment], text: str, speaker: Speaker, saying: Saying
         f0, scaled, _widths(scaled, levels.nasal, saying), levels.voice, levels.breath, levels.bar, levels.zero_hz,
         levels.noise,
     )  # fmt: skip
-    return Plan(tracks, _words(parts))
+    return Plan(tracks, _words(parts), [(part.segment.phone, part.last) for part in parts])
 
 
 def _reworked(segments: list[Segment], saying: Saying) -> list[Part]:

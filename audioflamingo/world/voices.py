@@ -2,7 +2,7 @@
 
 Engines: espeak-ng and flite through their C libraries (quick, in-process), festival through its command `text2wave`.
 Whole engines are held out by construction: training hears `TRAIN_ENGINES`, and where a world has variety our own
-`tract`, which nothing is measured on.
+`tract` and `between`, which nothing is measured on.
 """
 
 from __future__ import annotations
@@ -129,10 +129,11 @@ def speak(text: str, speaker: Speaker) -> npt.NDArray[np.float32]:
 @cache
 def open_engine(name: str) -> Engine:
     """The engine of this name, opened once in each process."""
-    from audioflamingo.world.tract import Tract  # which builds on this module
+    from audioflamingo.world.between import Between  # which build on this module
+    from audioflamingo.world.tract import Tract
 
     makers: dict[str, type[Any]] = {
-        "espeak-ng": _EspeakNG, "flite": _Flite, "festival": _Festival, "tract": Tract,
+        "espeak-ng": _EspeakNG, "flite": _Flite, "festival": _Festival, "tract": Tract, "between": Between,
     }  # fmt: skip
     if name not in makers:
         raise EngineMissingError(f"unknown speech engine {name!r}; known: {', '.join(sorted(makers))}")

@@ -149,6 +149,21 @@ def _declare(library: Any) -> Any:
     return ctypes.CDLL(None)
 
 
+def flite_wave_of(library: Any, encoded: bytes, voice: int, phones: list[tuple[str, float]]) -> Any:
+    """What `flite_text_to_wave` does; fills `phones` with each one's name and its end in seconds, as planned."""
+    _declare(library).srand(1)
+    utterance = ctypes.c_void_p(library.flite_synth_text(encoded, ctypes.c_void_p(voice)))
+    item = library.relation_head(ctypes.c_void_p(library.utt_relation(utterance, b"Segment")))
+    while item:
+        phone = ctypes.c_void_p(item)
+        name = library.item_feat_string(phone, b"name").decode("ascii", "ignore")
+        phones.append((name, library.ffeature_float(phone, b"end")))
+        item = library.item_next(phone)
+    wave = library.copy_wave(ctypes.c_void_p(library.utt_wave(utterance)))
+    library.delete_utterance(utterance)
+    return wave
+
+
 def _flite_wave(library: Any, encoded: bytes, voice: int, spans: list[Span]) -> Any:
     """What `flite_text_to_wave` does, step by step; fills `spans`. Its noise comes from `rand`, seeded here."""
     _declare(library).srand(1)

@@ -89,7 +89,7 @@ def test_text_that_cannot_be_spoken(text):
 
 
 def test_unknown_engine_and_voice(speech_engines):
-    with pytest.raises(EngineMissingError, match="known: espeak-ng, festival, flite"):
+    with pytest.raises(EngineMissingError, match="known: between, espeak-ng, festival, flite, tract"):
         speak("Hello.", Speaker("hal9000", "x", "male"))
     with pytest.raises(EngineMissingError, match="no voice"):
         speak("Hello.", Speaker("espeak-ng", "martian", "male"))
