@@ -14,7 +14,10 @@ A state in WORK (exact) is taken before one in --resume (small). See docs/nano.m
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -49,6 +52,15 @@ def main() -> None:
             _run(options)
     except FlamingoError as error:
         raise SystemExit(str(error)) from None
+    except torch.AcceleratorError:
+        traceback.print_exc()
+        print(
+            f"a kernel failed, and the GPU is lost to this process; the same command goes on from the last state in "
+            f"{options.work}. What failed stands at the first \"Assertion\" or error above",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        sys.stdout.flush()
+        os._exit(1)  # a program's usual end asks the GPU for each thing that it still holds, and tells of each failure
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -222,3 +224,16 @@ def test_a_state_with_fewer_frame_names_is_gone_on_from(tokenizer, tmp_path):
     again.restore_small(tmp_path)
     assert (again.heads.events.weight[:70] == 1.0).all()
     assert not again.heads.events.weight[70:].any()
+
+
+def test_a_gpu_that_fails_is_told_last_and_with_what_to_do(tmp_path):
+    """The trainer itself, but for its piece, which fails as torch tells of a failed kernel."""
+    program = (
+        "import sys, torch; from audioflamingo.train import nano\n"
+        "def fails(options): raise torch.AcceleratorError('device-side assert triggered')\n"
+        f"nano._run = fails; sys.argv[1:] = ['--work', {str(tmp_path)!r}]; nano.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "device-side assert triggered" in ended.stderr
+    assert f"goes on from the last state in {tmp_path}" in ended.stderr.splitlines()[-1]
