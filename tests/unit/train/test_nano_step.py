@@ -1,5 +1,7 @@
 """A step of packed conversations against the plain model, one conversation at a time."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -122,6 +124,18 @@ def test_augmentation_changes_windows_alone_and_never_the_pitch_of_music(samples
     full = Augmentation(equaliser=0.5, warp=0.1, time_masks=2, frequency_masks=2, mixing=0.1)
     assert full.scaled(0.0) == Augmentation()
     assert full.scaled(1.0) == full
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU by g++")
+def test_compiled_log_mel_equals_its_twin(samples):
+    plan = plan_of(several())
+    plain, compiled = (LineLogMel(torch.device("cpu"), compiled=compiled) for compiled in (False, True))
+    for augmentation in (None, all_tasks().augmentation):
+        torch.manual_seed(0)
+        wanted = plain(samples, plan, augmentation)
+        torch.manual_seed(0)
+        torch.testing.assert_close(compiled(samples, plan, augmentation), wanted, atol=1e-5, rtol=0)
 
 
 def test_all_clips_of_an_item_are_changed_alike(samples):
