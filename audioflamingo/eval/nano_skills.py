@@ -22,7 +22,21 @@ from audioflamingo.eval.metrics import Measured, accuracy
 from audioflamingo.eval.nano_items import Instead, Posed, is_right, job_of, posed, says_nothing_recognisable, with_sound
 from audioflamingo.prompt import THINK_SUFFIX
 from audioflamingo.world.music import midi
-from audioflamingo.world.skills import by_example, chat, long, music, several, sounds, speech, times, whole
+from audioflamingo.world.skills import (
+    SKILLS,
+    at_once,
+    by_example,
+    chat,
+    choices,
+    how_far,
+    long,
+    music,
+    several,
+    sounds,
+    speech,
+    times,
+    whole,
+)
 from audioflamingo.world.skills.base import Job, Made, Turn
 from audioflamingo.world.timeline import World
 
@@ -67,7 +81,7 @@ def _unknown(**settings: Any) -> World:
     return World("test_unknown", strength=0.0, phrasings="train", **settings)
 
 
-def _both(name: str, make: Callable[[Job], Made], goal: float, **settings: Any) -> Iterator[Row]:
+def _both(name: str, make: Callable[[Job], Made], goal: float | None, **settings: Any) -> Iterator[Row]:
     yield Row(f"{name}, known sources", make, _known(), goal=goal, **settings)
     yield Row(f"{name}, unknown sources", make, _unknown(), **settings)
 
@@ -102,6 +116,7 @@ def rows() -> Iterator[Row]:
     yield from _long()
     yield from _chats()
     yield from _at_once()
+    yield from _later()
     yield from _thoughts()
     yield from _other_words()
     yield from _controls()
@@ -162,6 +177,21 @@ def _at_once() -> Iterator[Row]:
               _known(phrasings="held_out"))  # fmt: skip
     yield Row("several clips at once: a label by examples", by_example.by_example, goal=0.90,
               choose=lambda turn: not turn.given)  # fmt: skip
+
+
+def _later() -> Iterator[Row]:
+    """Tasks that came after the first versions of the embedded model, for one that has learnt them."""
+    makes = {
+        "simultaneous": ("what sounds at the same time", at_once.simultaneous),
+        "distance": ("nearer, farther, equally far", how_far.distance),
+        "counting_choice": ("one of four numbers", choices.counting_choice),
+    }
+    for name, (told, make) in makes.items():
+        if SKILLS[name].learnt:
+            yield from _both(told, make, None)
+    if SKILLS["response_choice"].learnt:
+        yield Row("one of four answers to a question", choices.response_choice, _known(longest_s=120.0), share=0.5)
+        yield Row("several clips at once: which other has the same sound", partial(several.about, name="matching"))
 
 
 def _thoughts() -> Iterator[Row]:
