@@ -182,16 +182,16 @@ def _at_once() -> Iterator[Row]:
 def _later() -> Iterator[Row]:
     """Tasks that came after the first versions of the embedded model, for one that has learnt them."""
     makes = {
-        "simultaneous": ("what sounds at the same time", at_once.simultaneous),
-        "distance": ("nearer, farther, equally far", how_far.distance),
-        "counting_choice": ("one of four numbers", choices.counting_choice),
+        "what sounds at the same time": at_once.simultaneous,
+        "nearer, farther, equally far": how_far.distance,
+        "one of four numbers": choices.counting_choice,
     }
-    for name, (told, make) in makes.items():
-        if SKILLS[name].learnt:
-            yield from _both(told, make, None)
-    if SKILLS["response_choice"].learnt:
-        yield Row("one of four answers to a question", choices.response_choice, _known(longest_s=120.0), share=0.5)
-        yield Row("several clips at once: which other has the same sound", partial(several.about, name="matching"))
+    if not all(skill.learnt for skill in SKILLS.values()):
+        return
+    for told, make in makes.items():
+        yield from _both(told, make, None)
+    yield Row("one of four answers to a question", choices.response_choice, _known(longest_s=120.0), share=0.5)
+    yield Row("several clips at once: which other has the same sound", partial(several.about, name="matching"))
 
 
 def _thoughts() -> Iterator[Row]:

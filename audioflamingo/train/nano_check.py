@@ -14,7 +14,7 @@ from audioflamingo.errors import OptionError
 from audioflamingo.model.flamingo import Flamingo
 from audioflamingo.train.nano_items import CTC_ALPHABET, Encodes, Item, load_items, save_items
 from audioflamingo.train.nano_mel import LineLogMel
-from audioflamingo.train.nano_plan import Plan, Shape, make_plan
+from audioflamingo.train.nano_plan import REST_TOKENS, Plan, Shape, make_plan
 from audioflamingo.train.nano_pool import ItemPool, Room
 from audioflamingo.train.nano_render import item_of
 from audioflamingo.train.nano_step import Heads, decode, encode, sequences_of
@@ -107,7 +107,8 @@ class Checks:
         table = self.pool.table
         frames = max(int(table.frames.max()), 3_000)
         tokens = max(int(table.num_tokens.max()), 3_000)
-        return Shape(frames + frames % 2, tokens, 64, 128, tokens, 16_384, tokens)
+        sequences = 128 + max(frames, tokens) // REST_TOKENS
+        return Shape(frames + frames % 2, tokens, 64, sequences, tokens, 16_384, tokens)
 
     def _plans(self) -> Iterator[tuple[Plan, list[str]]]:
         table = self.pool.table

@@ -33,7 +33,7 @@ import torch
 
 from audioflamingo.train.nano_packed import PackedPlan
 from audioflamingo.train.nano_pool import Draws, Ring, is_long_step
-from audioflamingo.train.nano_render import end_with_parent
+from audioflamingo.train.nano_workers import end_with_parent
 
 NEXT, SHORT, LONG, READ = b"n", b"s", b"l", b"r"
 """Requests: the run's next step, a short or a long one out of turn; and that a shard's samples have been read."""

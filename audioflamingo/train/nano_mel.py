@@ -117,9 +117,7 @@ class LineLogMel:
         return torch.view_as_real(torch.fft.rfft(frames))
 
 
-def _framed(
-    samples: Tensor, starts: Tensor, lengths: Tensor, owner: Tensor, number: Tensor, shape: Tensor
-) -> Tensor:  # fmt: skip
+def _framed(samples: Tensor, starts: Tensor, lengths: Tensor, owner: Tensor, number: Tensor, shape: Tensor) -> Tensor:
     """(P, 400) weighted samples of frames; a window is mirrored at its start, and at 30 s at its end."""
     num = lengths[owner][:, None]
     reach = torch.arange(NUM_FFT, device=shape.device) - NUM_FFT // 2

@@ -25,9 +25,9 @@ from audioflamingo.train.nano_items import PlainTokenizer
 from audioflamingo.train.nano_pool import Draws
 from audioflamingo.train.nano_ranks import Ranks, Word
 from audioflamingo.train.nano_recipe import NanoRecipe
-from audioflamingo.train.nano_render import ITEMS_PER_SHARD, RenderOrder, start_workers
 from audioflamingo.train.nano_state import read_progress
 from audioflamingo.train.nano_trainer import NanoTrainer, Start, decay_share
+from audioflamingo.train.nano_workers import ITEMS_PER_SHARD, RenderOrder, start_workers
 
 LOG_EVERY_S = 10.0
 SHARDS_AHEAD = 16  # of each process: what may wait on the disk while a GPU is looked at

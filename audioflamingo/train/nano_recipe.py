@@ -8,7 +8,7 @@ from audioflamingo.config import NANO, ModelConfig
 from audioflamingo.train.lora import LoraConfig
 from audioflamingo.train.nano_graphs import Mode
 from audioflamingo.train.nano_mel import Augmentation
-from audioflamingo.train.nano_plan import Shape
+from audioflamingo.train.nano_plan import REST_TOKENS, Shape
 from audioflamingo.train.nano_step import Weights
 
 LONG_TOKENS = 16_384
@@ -135,6 +135,8 @@ def slowed(recipe: NanoRecipe, share: float) -> NanoRecipe:
 def shrunk(recipe: NanoRecipe, model: ModelConfig, seconds: float) -> NanoRecipe:
     """The same recipe for a small model and small steps: what runs on a CPU."""
     tokens = round(40 * seconds) + 512
-    short = Shape(round(50 * seconds) // 2 * 2, tokens, 48, 96, tokens, 8_192, longest_tokens=min(1_280, tokens))
+    frames = round(50 * seconds) // 2 * 2
+    sequences = 96 + max(frames, tokens) // REST_TOKENS
+    short = Shape(frames, tokens, 48, sequences, tokens, 8_192, longest_tokens=min(1_280, tokens))
     warm_up = min(recipe.warm_up_steps, SMALL_WARM_UP_STEPS)
     return replace(recipe, model=model, short=short, long=short, long_share=0.0, warm_up_steps=warm_up)

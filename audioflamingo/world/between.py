@@ -14,7 +14,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +22,9 @@ from scipy import fft
 from audioflamingo.errors import FlamingoError
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world.tract import PREFIX as TRACT_PREFIX
-from audioflamingo.world.tract import speak_with_phones
-from audioflamingo.world.voices import FLITE_VOICES, EngineMissingError, Sex, Speaker, open_engine
-from audioflamingo.world.word_times import flite_wave_of
+from audioflamingo.world.tract import seed_of, speak_with_phones
+from audioflamingo.world.voices import FLITE_VOICES, Sex, Speaker
+from audioflamingo.world.word_times import speak_by_flite_with_phones
 
 ENGINE, PREFIX = "between", "between-"
 BETWEEN_SHARE = 0.15  # of the speakers of training at full variety
@@ -83,16 +82,14 @@ def person(voice: str, sex: Sex) -> Person:
     Raises:
         EngineMissingError: it is no name of this engine.
     """
-    number = voice.removeprefix(PREFIX)
-    if not voice.startswith(PREFIX) or not number.isascii() or not number.isdigit():
-        raise EngineMissingError(f"{ENGINE} has no voice {voice!r}; its voices are {PREFIX}0, {PREFIX}1, ...")
-    rng = random.Random(repr((int(number), sex)))
+    seed = seed_of(voice, ENGINE)
+    rng = random.Random(repr((seed, sex)))
     first = rng.choice(FIRST[sex])
     if rng.random() < TRACT_SECOND_SHARE:
-        return Person(first, f"{TRACT_PREFIX}{number}", rng.uniform(NEAREST, FARTHEST), int(number))
+        return Person(first, f"{TRACT_PREFIX}{seed}", rng.uniform(NEAREST, FARTHEST), seed)
     second = rng.choice([other for other in PEOPLE if other != first])
     farthest = FARTHEST if FLITE_VOICES[second] == sex else FARTHEST_OTHER_SEX
-    return Person(first, second, rng.uniform(NEAREST, farthest), int(number))
+    return Person(first, second, rng.uniform(NEAREST, farthest), seed)
 
 
 class Between:
@@ -121,17 +118,10 @@ def _said(text: str, voice: str, speaker: Speaker) -> tuple[Samples, list[str], 
     if voice.startswith(TRACT_PREFIX):
         likeness = Speaker("tract", voice, speaker.sex, speaker.rate, speaker.pitch, speaker.liveliness)
         return speak_with_phones(text, likeness)
-    engine: Any = open_engine("flite")
-    found: list[tuple[str, float]] = []
-    original = engine.library.flite_text_to_wave
-    engine.library.flite_text_to_wave = lambda encoded, voice: flite_wave_of(engine.library, encoded, voice, found)
-    try:
-        likeness = Speaker("flite", voice, speaker.sex, speaker.rate, speaker.pitch, speaker.liveliness)
-        samples, rate_hz = engine.speak(text, likeness)
-    finally:
-        engine.library.flite_text_to_wave = original
+    likeness = Speaker("flite", voice, speaker.sex, speaker.rate, speaker.pitch, speaker.liveliness)
+    samples, rate_hz, found = speak_by_flite_with_phones(text, likeness)
     assert rate_hz == SAMPLE_RATE_HZ, f"{voice} speaks at {rate_hz} Hz"
-    # A diphone voice plans its times; what it says may be a little shorter.
+    # What is said may end a frame before or after what was planned.
     scale = len(samples) / rate_hz / max(found[-1][1], 1e-6) if found else 1.0
     return samples, [phone for phone, _ in found], [end * scale for _, end in found]
 

@@ -76,15 +76,16 @@ def whispers(voice: str) -> bool:
     return bool(np.random.default_rng((seed_of(voice), 1)).random() < WHISPER_SHARE)
 
 
-def seed_of(voice: str) -> int:
-    """The number in a voice's name.
+def seed_of(voice: str, engine: str = ENGINE) -> int:
+    """The number in the name of a voice of this engine, or of another one that draws its voices.
 
     Raises:
         EngineMissingError: it is no name of this engine.
     """
-    number = voice.removeprefix(PREFIX)
-    if not voice.startswith(PREFIX) or not number.isascii() or not number.isdigit():
-        raise EngineMissingError(f"{ENGINE} has no voice {voice!r}; its voices are {PREFIX}0, {PREFIX}1, ...")
+    prefix = f"{engine}-"
+    number = voice.removeprefix(prefix)
+    if not voice.startswith(prefix) or not number.isascii() or not number.isdigit():
+        raise EngineMissingError(f"{engine} has no voice {voice!r}; its voices are {prefix}0, {prefix}1, ...")
     return int(number)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ from audioflamingo.world.voices import Speaker
 Samples = npt.NDArray[np.float32]
 Span = tuple[str, float, float]
 """Words, start and end in seconds of the raw sound."""
+
+Take = Callable[[Any, ctypes.c_void_p], None]
+"""Reads one item of an utterance's relation through flite's library."""
 
 _SILENCE = 0.004  # of the peak: what `voices.trim_silence` cuts off
 _SHORTEST = SAMPLE_RATE_HZ // 50
@@ -123,19 +127,43 @@ def _espeak_spans(text: str, events: tuple[Told, ...], rate_hz: int, num_samples
 
 
 def _by_flite(text: str, speaker: Speaker) -> tuple[Samples, int, list[Span]]:
-    engine: Any = voices.open_engine("flite")
-    original = engine.library.flite_text_to_wave
     spans: list[Span] = []
 
-    def speak(encoded: bytes, voice: int) -> Any:
-        return _flite_wave(engine.library, encoded, voice, spans)
+    def take(library: Any, word: ctypes.c_void_p) -> None:
+        name = library.item_feat_string(word, b"name").decode("ascii", "ignore")
+        start, end = library.ffeature_float(word, _START), library.ffeature_float(word, _END)
+        if name.startswith("'") and spans:  # "'s" and its like are words of their own to flite
+            spans[-1] = (spans[-1][0] + name, spans[-1][1], end)
+        else:
+            spans.append((name, start, end))
 
-    engine.library.flite_text_to_wave = speak
+    return *_read_by_flite(text, speaker, b"Word", take), spans
+
+
+def speak_by_flite_with_phones(text: str, speaker: Speaker) -> tuple[Samples, int, list[tuple[str, float]]]:
+    """(N,) samples, their rate in Hz, and each phone's name with its end in seconds, as planned.
+
+    Raises:
+        EngineMissingError: flite or the voice is not installed.
+    """
+    phones: list[tuple[str, float]] = []
+
+    def take(library: Any, phone: ctypes.c_void_p) -> None:
+        name = library.item_feat_string(phone, b"name").decode("ascii", "ignore")
+        phones.append((name, library.ffeature_float(phone, b"end")))
+
+    return *_read_by_flite(text, speaker, b"Segment", take), phones
+
+
+def _read_by_flite(text: str, speaker: Speaker, relation: bytes, take: Take) -> tuple[Samples, int]:
+    engine: Any = voices.open_engine("flite")
+    original = engine.library.flite_text_to_wave
+    engine.library.flite_text_to_wave = partial(_flite_wave, engine.library, relation, take)
     try:
-        raw, rate_hz = engine.speak(text, speaker)
+        samples, rate_hz = engine.speak(text, speaker)
     finally:
         engine.library.flite_text_to_wave = original
-    return raw, rate_hz, spans
+    return samples, rate_hz
 
 
 @cache
@@ -149,35 +177,18 @@ def _declare(library: Any) -> Any:
     return ctypes.CDLL(None)
 
 
-def flite_wave_of(library: Any, encoded: bytes, voice: int, phones: list[tuple[str, float]]) -> Any:
-    """What `flite_text_to_wave` does; fills `phones` with each one's name and its end in seconds, as planned."""
+def _flite_wave(library: Any, relation: bytes, take: Take, encoded: bytes, voice: int) -> Any:
+    """What `flite_text_to_wave` does, step by step; `take` gets every item of a relation on the way.
+
+    Its noise comes from `rand`, seeded here.
+    """
     _declare(library).srand(1)
     utterance = ctypes.c_void_p(library.flite_synth_text(encoded, ctypes.c_void_p(voice)))
-    item = library.relation_head(ctypes.c_void_p(library.utt_relation(utterance, b"Segment")))
+    item = library.relation_head(ctypes.c_void_p(library.utt_relation(utterance, relation)))
     while item:
-        phone = ctypes.c_void_p(item)
-        name = library.item_feat_string(phone, b"name").decode("ascii", "ignore")
-        phones.append((name, library.ffeature_float(phone, b"end")))
-        item = library.item_next(phone)
-    wave = library.copy_wave(ctypes.c_void_p(library.utt_wave(utterance)))
-    library.delete_utterance(utterance)
-    return wave
-
-
-def _flite_wave(library: Any, encoded: bytes, voice: int, spans: list[Span]) -> Any:
-    """What `flite_text_to_wave` does, step by step; fills `spans`. Its noise comes from `rand`, seeded here."""
-    _declare(library).srand(1)
-    utterance = ctypes.c_void_p(library.flite_synth_text(encoded, ctypes.c_void_p(voice)))
-    item = library.relation_head(ctypes.c_void_p(library.utt_relation(utterance, b"Word")))
-    while item:
-        word = ctypes.c_void_p(item)
-        name = library.item_feat_string(word, b"name").decode("ascii", "ignore")
-        start, end = library.ffeature_float(word, _START), library.ffeature_float(word, _END)
-        if name.startswith("'") and spans:  # "'s" and its like are words of their own to flite
-            spans[-1] = (spans[-1][0] + name, spans[-1][1], end)
-        else:
-            spans.append((name, start, end))
-        item = library.item_next(word)
+        here = ctypes.c_void_p(item)
+        take(library, here)
+        item = library.item_next(here)
     wave = library.copy_wave(ctypes.c_void_p(library.utt_wave(utterance)))
     library.delete_utterance(utterance)
     return wave

@@ -128,7 +128,8 @@ def _(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, sums: Tensor, tiles: Tensor, causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     whole = torch.contiguous_format
-    return tuple(torch.empty_like(one, memory_format=whole) for one in (query, key, value))  # type: ignore[return-value]
+    of_query, of_key, of_value = (torch.empty_like(one, memory_format=whole) for one in (query, key, value))
+    return of_query, of_key, of_value
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

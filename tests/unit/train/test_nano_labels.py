@@ -13,7 +13,7 @@ from torch import nn
 
 from audioflamingo.model.weights import resolve
 from audioflamingo.train.nano_items import ANSWER_WEIGHT, LETTER_WEIGHT, Ask, PlainTokenizer, conversation
-from audioflamingo.train.nano_labels import FRAME_INDEX, FRAME_NAMES, frames_of, spans_of_timeline
+from audioflamingo.train.nano_labels import FRAME_INDEX, FRAME_NAMES, frames_of, level_step, spans_of_timeline
 from audioflamingo.train.nano_plan import Picked, Shape, make_plan
 from audioflamingo.train.nano_words import AFTER, BEFORE, reworded
 from audioflamingo.train.optim import MasterAdamW, MasterMuon, orthogonalised
@@ -187,3 +187,9 @@ def test_a_rate_of_nothing_leaves_matrices_as_they_are():
     model(torch.ones(2, 8)).sum().backward()
     optimiser.step({"all": 0.0})
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("level_db", "step"), [(-90.0, 0), (-57.0, 0), (-40.0, 6), (-26.0, 10), (-9.0, 16), (0.0, 16)])
+def test_levels_are_steps_of_3_db(level_db, step):
+    tone = np.sin(np.arange(16_000) * 0.3) * np.sqrt(2.0) * 10.0 ** (level_db / 20.0)
+    assert level_step(tone.astype(np.float32)) == step

@@ -19,9 +19,9 @@ from audioflamingo.train.nano import TINY, main
 from audioflamingo.train.nano_bench import random_plan
 from audioflamingo.train.nano_ranks import Word, ranked
 from audioflamingo.train.nano_recipe import all_tasks, from_nothing, shrunk
-from audioflamingo.train.nano_render import RenderOrder, start_workers
 from audioflamingo.train.nano_state import load_pieces
 from audioflamingo.train.nano_trainer import NanoTrainer, Start
+from audioflamingo.train.nano_workers import RenderOrder, start_workers
 from audioflamingo.world.voices import EngineMissingError, open_engine
 
 CPU = torch.device("cpu")

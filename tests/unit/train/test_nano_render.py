@@ -9,7 +9,7 @@ from audioflamingo.model.weights import resolve
 from audioflamingo.train import nano_render
 from audioflamingo.train.nano_items import SAMPLES_PER_TOKEN, PlainTokenizer
 from audioflamingo.train.nano_render import LONG_S, MOST_TURNS, SKILL_SHARES, item_of
-from audioflamingo.train.nano_words import BEFORE, reworded
+from audioflamingo.train.nano_words import BEFORE, other_names, reworded
 from audioflamingo.world.scenes import Dice
 from audioflamingo.world.skills import SKILLS, make
 from audioflamingo.world.skills.base import Job
@@ -109,3 +109,28 @@ def test_listen_to_this_is_said_of_one_clip():
     assert not any("Listen to this" in text for text in asked)
     asked = {reworded("Which is it?", random.Random(seed)) for seed in range(3_000)}
     assert {f"{words}Which is it?" for words in BEFORE} <= asked
+
+
+def test_other_names_stand_in_questions_and_never_in_options():
+    question = "How often is a rooster crowing heard?\n(A) a rooster crowing\n(B) a dog barking"
+    seen = {reworded(question, random.Random(seed)) for seed in range(300)}
+    heads = " ".join(text.split("\n")[0] for text in seen)
+    assert {name for name in ("a rooster heard", "a crowing cock", "a rooster crowing") if name in heads} == {
+        "a rooster heard", "a crowing cock", "a rooster crowing",
+    }  # fmt: skip
+    assert {tuple(text.split("\n")[1:]) for text in seen} == {("(A) a rooster crowing", "(B) a dog barking")}
+    assert all("a bird" not in names and "a clock" not in names for names in other_names().values())  # of several kinds
+
+
+def test_what_do_you_hear_about_several_clips_is_answered_by_all_that_come_with_it():
+    asked = []
+    for seed in range(60):
+        clips, job = clips_and_job("several_clips", seed % 6)
+        job = Job(job.world, job.dice, random.Random(seed), random.Random(seed))
+        first = nano_render._across(clips, job, comparable=True)[0]
+        if first.question in nano_render.tasks.IDENTIFY:
+            asked.append(first)
+    assert asked
+    for first in asked:  # of a group that comes first, or of all
+        assert len(first.clips) > 1
+        assert first.answer.count(" clip: ") == len(first.clips)

@@ -35,7 +35,7 @@ def test_the_same_seed_and_text_give_the_same_samples_and_another_seed_others():
     assert len(speak(TEXT, one)) != len(speak(TEXT, other))
 
 
-def test_nobody_else_is_the_first_one_itself(monkeypatch):
+def test_without_a_share_it_is_the_first_one(monkeypatch):
     speaker = speaker_of("cmu_us_awb", "cmu_us_rms", "male", 0.0, monkeypatch)
     mine = Between().speak(TEXT, speaker)[0]
     plain = speak(TEXT, Speaker("flite", "cmu_us_awb", "male"))

@@ -272,3 +272,14 @@ def test_algorithms_for_training_alone_are_different_ones():
 def test_no_kind_is_known_by_one_algorithm_only():
     assert all(len(TRAINING_VARIANTS[name]) + len(MORE.get(name, ())) >= 2 for name in NAMES)
     assert not {algorithm for more in MORE.values() for algorithm in more} & {v[-1] for v in VARIANTS.values()}
+
+
+def test_every_kind_can_be_asked_about_by_a_clause():
+    found = {name: kind.question for name, kind in KINDS.items()}
+    wanted = {
+        "dog_bark": "does a dog bark", "baby_cry": "does a baby cry", "insect_buzz": "does an insect buzz",
+        "applause": "do people applaud", "gunshot": "is a gun fired", "toilet_flush": "does a toilet flush",
+        "hand_clap": "does somebody clap", "glass_breaking": "does glass break", "sneeze": "does somebody sneeze",
+    }  # fmt: skip
+    assert {name: found[name] for name in wanted} == wanted
+    assert all(text.split()[0] in ("do", "does", "is") for text in found.values())

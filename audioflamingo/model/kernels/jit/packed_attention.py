@@ -11,7 +11,7 @@ from audioflamingo.model.kernels.jit.paged_attention import LOG2_E
 
 
 @triton.jit
-def _seen(
+def seen(
     query, key_ptr, value_ptr, key_stride, rows, start, length, highest, total, acc, factor,
     HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, IS_WHOLE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -82,12 +82,12 @@ def packed_kernel(
         whole = tl.minimum(whole, (first // BLOCK) * BLOCK)
         end = tl.minimum(length, first + QUERIES)
     for start in tl.range(0, whole, BLOCK, num_stages=STAGES):
-        highest, total, acc = _seen(
+        highest, total, acc = seen(
             query, key_ptr, value_ptr, key_stride, rows, start, length, highest, total, acc, factor,
             HEAD_DIM, BLOCK, True, CAUSAL, PRECISION,
         )  # fmt: skip
     for start in tl.range(whole, end, BLOCK, num_stages=1):
-        highest, total, acc = _seen(
+        highest, total, acc = seen(
             query, key_ptr, value_ptr, key_stride, rows, start, length, highest, total, acc, factor,
             HEAD_DIM, BLOCK, False, CAUSAL, PRECISION,
         )  # fmt: skip

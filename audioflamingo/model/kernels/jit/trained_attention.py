@@ -12,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from audioflamingo.model.kernels.jit.packed_attention import seen
 from audioflamingo.model.kernels.jit.paged_attention import LOG2_E
 
 
@@ -25,26 +26,9 @@ def _rows_of(ptr, rows, end, stride, HEAD_DIM: tl.constexpr, IS_WHOLE: tl.conste
 
 
 @triton.jit
-def _seen(
-    query, key_ptr, value_ptr, stride, rows, start, end, highest, total, acc, factor,
-    HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, IS_WHOLE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """The running maximum, sum of exponentials and weighted sum after one more block of keys; all see a whole one."""
-    at = start + tl.arange(0, BLOCK)
-    key = _rows_of(key_ptr, at, end, stride, HEAD_DIM, IS_WHOLE)
-    value = _rows_of(value_ptr, at, end, stride, HEAD_DIM, IS_WHOLE)
-    scores = tl.dot(query, tl.trans(key), input_precision=PRECISION)
-    if not IS_WHOLE:
-        is_seen = (at < end)[None, :]
-        if CAUSAL:
-            is_seen = is_seen & (at[None, :] <= rows[:, None])
-        scores = tl.where(is_seen, scores, float("-inf"))
-    higher = tl.maximum(highest, tl.max(scores, axis=1) * factor)
-    weights = tl.exp2(scores * factor - higher[:, None])
-    decay = tl.exp2(highest - higher)
-    total = total * decay + tl.sum(weights, axis=1)
-    acc = tl.dot(weights.to(value.dtype), value, acc * decay[:, None], input_precision=PRECISION)
-    return higher, total, acc
+def _tile_of(tiles_ptr, tile):
+    """First row, and begin and end of its sequence."""
+    return tl.load(tiles_ptr + 3 * tile), tl.load(tiles_ptr + 3 * tile + 1), tl.load(tiles_ptr + 3 * tile + 2)
 
 
 @triton.jit
@@ -56,9 +40,7 @@ def forward_kernel(
     """One (tile of queries, head) a program; tiles that see most come first."""
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     head = tl.program_id(1)
-    first = tl.load(tiles_ptr + 3 * tile)
-    begin = tl.load(tiles_ptr + 3 * tile + 1)
-    end = tl.load(tiles_ptr + 3 * tile + 2)
+    first, begin, end = _tile_of(tiles_ptr, tile)
     if first >= end:
         return
     rows = first + tl.arange(0, TILE)
@@ -75,12 +57,12 @@ def forward_kernel(
     if CAUSAL:
         whole, last = first, tl.minimum(end, first + TILE)
     for start in tl.range(begin, whole, BLOCK, num_stages=STAGES):
-        highest, total, acc = _seen(
+        highest, total, acc = seen(
             query, key_ptr, value_ptr, key_stride, rows, start, end, highest, total, acc, factor,
             HEAD_DIM, BLOCK, True, CAUSAL, PRECISION,
         )  # fmt: skip
     for start in tl.range(whole, last, BLOCK, num_stages=1):
-        highest, total, acc = _seen(
+        highest, total, acc = seen(
             query, key_ptr, value_ptr, key_stride, rows, start, end, highest, total, acc, factor,
             HEAD_DIM, BLOCK, False, CAUSAL, PRECISION,
         )  # fmt: skip
@@ -140,9 +122,7 @@ def keys_kernel(
 ):  # fmt: skip
     """Gradients of keys and values: one (tile of keys, head of keys) a program."""
     tile = tl.program_id(0)
-    first = tl.load(tiles_ptr + 3 * tile)
-    begin = tl.load(tiles_ptr + 3 * tile + 1)
-    end = tl.load(tiles_ptr + 3 * tile + 2)
+    first, begin, end = _tile_of(tiles_ptr, tile)
     if first >= end:
         return
     keys = first + tl.arange(0, TILE)
@@ -154,10 +134,8 @@ def keys_kernel(
     key_acc = tl.zeros([TILE, HEAD_DIM], tl.float32)
     value_acc = tl.zeros([TILE, HEAD_DIM], tl.float32)
     factor = scale * LOG2_E
-    begins = begin
     whole = begin
     if CAUSAL:
-        begins = first
         whole = tl.minimum(first + TILE, end)
     last = whole + (end - whole) // BLOCK * BLOCK
     for share in range(SHARED):
@@ -165,7 +143,7 @@ def keys_kernel(
         queries, gradients = query_ptr + head * HEAD_DIM, gradient_ptr + head * HEAD_DIM
         sums, products = sums_ptr + head * num_rows, products_ptr + head * num_rows
         if CAUSAL:
-            for start in tl.range(begins, whole, BLOCK, num_stages=1):
+            for start in tl.range(first, whole, BLOCK, num_stages=1):
                 key_acc, value_acc = _seen_by(
                     key, value, queries, gradients, sums, products, stride, keys, start, end, key_acc, value_acc,
                     factor, HEAD_DIM, BLOCK, False, True, PRECISION,
@@ -191,7 +169,7 @@ def _sees(
     query, gradient, sums, products, key_ptr, value_ptr, stride, rows, start, end, acc, factor,
     HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, IS_WHOLE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of a tile of queries after one more block of keys. Keys beyond the end are zeros, and add such."""
+    """The gradient of a tile of queries after one more block of keys; all see a whole one."""
     at = start + tl.arange(0, BLOCK)
     key = _rows_of(key_ptr, at, end, stride, HEAD_DIM, IS_WHOLE)
     value = _rows_of(value_ptr, at, end, stride, HEAD_DIM, IS_WHOLE)
@@ -216,9 +194,7 @@ def queries_kernel(
     """Gradients of queries: one (tile of queries, head) a program; tiles that see most come first."""
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     head = tl.program_id(1)
-    first = tl.load(tiles_ptr + 3 * tile)
-    begin = tl.load(tiles_ptr + 3 * tile + 1)
-    end = tl.load(tiles_ptr + 3 * tile + 2)
+    first, begin, end = _tile_of(tiles_ptr, tile)
     if first >= end:
         return
     rows = first + tl.arange(0, TILE)
