@@ -11,7 +11,8 @@ from typing import Any
 from audioflamingo.eval.captions import caption_figures
 from audioflamingo.eval.judging import METRICS, Metric, Verdict
 from audioflamingo.eval.metrics import Measured, share_of
-from audioflamingo.eval.run import Evaluation, Judged
+from audioflamingo.eval.run import GOES_ON, Evaluation, Judged
+from audioflamingo.train.explained import explained_files
 
 NAMES: dict[Metric, str] = {  # captions have several figures, see `captions.FIGURES`
     "words": "word error rate",
@@ -88,7 +89,16 @@ def table(rows: Sequence[Figure]) -> str:
 
 
 def write_report(evaluation: Evaluation, out: Path, about: dict[str, Any]) -> str:
-    """Write report.md and report.json; returns the table."""
+    """Write report.md and report.json; returns the table.
+
+    Raises:
+        FlamingoError: they cannot be written.
+    """
+    with explained_files(out, GOES_ON):
+        return _written(evaluation, out, about)
+
+
+def _written(evaluation: Evaluation, out: Path, about: dict[str, Any]) -> str:
     rows = figures(evaluation)
     values = {**about, "figures": [asdict(row) for row in rows], "num_bad_rows": len(evaluation.bad)}
     values["notes"] = evaluation.notes

@@ -27,10 +27,12 @@ from audioflamingo.train.data.examples import as_conversation
 from audioflamingo.train.data.mixtures import Component
 from audioflamingo.train.data.rows import BadRow
 from audioflamingo.train.data.sounds import load_sound
+from audioflamingo.train.explained import explained_files
 from audioflamingo.types import Message, Reply, Usage
 
 ANSWERS_AT_ONCE = 32
 SECONDS_AT_ONCE = 1_200.0  # of sound
+GOES_ON = "answers that are there are not asked for again"
 PREDICTIONS, RUN, BAD_ROWS = "predictions.jsonl", "run.json", "bad_rows.jsonl"
 
 Told = Callable[[int, int], None]
@@ -124,10 +126,11 @@ def evaluate(  # noqa: PLR0913  (each is an option of the verb)
         options: of every answer, see `Options`.
 
     Raises:
-        FlamingoError: data or options cannot be used, too many rows are bad, or `out` holds another run.
+        FlamingoError: data or options cannot be used, too many rows are bad, or `out` holds another run or cannot be
+            written to.
     """
     how = normalizer(normalize)
-    with claimed(out):
+    with explained_files(out, GOES_ON), claimed(out):
         read = items_of(components, model.defaults.max_windows, metric=metric, max_rows=max_rows)
         items = read.items
         (out / BAD_ROWS).unlink(missing_ok=True)

@@ -54,7 +54,8 @@ def explained_run(out: Path) -> Iterator[None]:
         TrainingError: memory ran out before the first step, or a file of the run cannot be written.
     """
     try:
-        yield
+        with explained_files(out, "the run goes on from its last checkpoint"):
+            yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -62,13 +63,28 @@ def explained_run(out: Path) -> Iterator[None]:
             "the device ran out of memory before the first step; free some, keep the base in few bits (--quantize "
             "int4, for lora and stage_3_5), divide it (--shard), or take a smaller base"
         ) from error
+
+
+@contextmanager
+def explained_files(out: Path, again: str) -> Iterator[None]:
+    """Work that keeps what it does in a folder, and can be gone on with.
+
+    Args:
+        out: the folder.
+        again: what becomes of the work when it is started again.
+
+    Raises:
+        TrainingError: a file cannot be read or written.
+    """
+    try:
+        yield
     except ConnectionError:  # of a pipe or of another process: not of a file
         raise
     except (OSError, SafetensorError) as error:
         found = as_os_error(error)
         raise TrainingError(
             f"{found.filename or out} cannot be read or written ({found.strerror or found}); {remedy(found)}, and "
-            "start again with the same --out: the run goes on from its last checkpoint"
+            f"start again with the same --out: {again}"
         ) from error
 
 

@@ -49,6 +49,28 @@ def run(nano, data, out, **options):
     return evaluate(nano, parse_mixture(str(data)), out, **options)
 
 
+def test_a_place_that_cannot_be_written_to_is_one_line(data, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main(["eval", "--data", str(data), "--out", str(out), "--device", "cpu"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"flamingo: error: {out} cannot be read or written (")
+        assert error.count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written_is_an_error_with_a_remedy(nano, data, tmp_path):
+    found = run(nano, data, tmp_path / "out")
+    (tmp_path / "out" / "report.json").unlink(missing_ok=True)
+    (tmp_path / "out" / "report.json").mkdir()
+    with pytest.raises(FlamingoError, match="answers that are there are not asked for again"):
+        write_report(found, tmp_path / "out", {})
+
+
+def test_a_folder_in_the_place_of_rows_names_what_to_give(tmp_path):
+    with pytest.raises(FlamingoError, match=r"is a folder; name its file of rows, such as .*rows\.json"):
+        parse_mixture(str(tmp_path))
+
+
 def test_every_answer_is_asked_for_judged_and_kept(nano, data, tmp_path):
     out = tmp_path / "out"
     found = run(nano, data, out)

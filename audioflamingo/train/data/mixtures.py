@@ -67,7 +67,8 @@ def read_registry(path: Path | None) -> dict[str, Entry]:
             raise ValueError(f"more than {MAX_REGISTRY_BYTES:,} bytes")
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise TrainingDataError(f"the registry {path} cannot be read: {str(error)[:100]}") from error
+        why = error.strerror if isinstance(error, OSError) else str(error)[:100]
+        raise TrainingDataError(f"the registry {path} cannot be read: {why}") from error
     if not isinstance(values, dict) or not all(isinstance(value, str | dict) for value in values.values()):
         raise TrainingDataError(f"the registry {path} must be a JSON object of names to files, mixtures or objects")
     return {name: _anchored(value, path.parent) for name, value in values.items()}
@@ -107,6 +108,12 @@ def _resolve(
     if isinstance(entry, str):
         return _expand(entry, registry, repeats, share, (*within, name))
     source = _source(name) if entry is None else _described(entry, name)
+    if source is None and Path(name).is_dir():
+        rows = Path(name) / "rows.json"
+        raise TrainingDataError(
+            f"{name!r} is a folder; name its file of rows, such as {rows}, or write {HUB_PREFIX}{name} for a folder of "
+            "sounds or tables that datasets reads"
+        )
     if source is None and not Path(name).is_file():
         known = ", ".join(sorted(registry)[:20]) or "none, for there is no registry"
         raise TrainingDataError(f"{name!r} is neither a file nor a registered name; registered: {known}")
