@@ -11,12 +11,14 @@ width, P processes that share a sequence. Figures are estimates: allocators roun
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from audioflamingo.config import DecoderConfig, EncoderConfig, ModelConfig
+from audioflamingo.errors import OptionError
 from audioflamingo.model.costs import parameters
 from audioflamingo.model.quantize.schemes import GROUP
 from audioflamingo.train.costs import layer_matrix
@@ -244,6 +246,28 @@ def device_memory(device: torch.device) -> int | None:
         return None
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device)
+
+
+def check_machine(memory: Memory, device: torch.device) -> None:
+    """Refuse a run on a CPU that the machine cannot hold: the system would end it without a word.
+
+    A GPU says so itself, step by step, and may have room that the arithmetic does not see.
+
+    Raises:
+        OptionError: with both sizes and what to lower.
+    """
+    there = machine_memory() if device.type == "cpu" else None
+    if there is not None and memory.total > there:
+        raise OptionError(
+            f"the run takes about {as_size(memory.total)} of memory and this machine has {as_size(there)}; lower "
+            "--micro-s or --rank, keep the base in few bits (--quantize int4, for lora and stage_3_5), or take a "
+            "smaller base"
+        )
+
+
+def machine_memory() -> int | None:
+    """Bytes of the whole machine; None where the system does not tell."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
 
 
 def _num_kept(memory: Memory, stage: Stage, device_bytes: int | None) -> int:

@@ -35,7 +35,7 @@ from audioflamingo.train.explained import TrainingError, explained_run
 from audioflamingo.train.feed import Feed
 from audioflamingo.train.heard import Heard
 from audioflamingo.train.lora import save_adapter
-from audioflamingo.train.memory import Memory, as_size, device_memory, estimate, num_trained
+from audioflamingo.train.memory import Memory, as_size, check_machine, device_memory, estimate, num_trained
 from audioflamingo.train.parts import prepare, trained
 from audioflamingo.train.pointwise import pointwise
 from audioflamingo.train.report import Log, write_report
@@ -139,6 +139,7 @@ def _trained(job: Job, processes: Processes, report: Callable[[Progress], None],
     weights = fingerprint(model)  # before the base is put in few bits, divided, or trained
     memory = _memory(config, stage, schedule, processes)
     tell(memory.described(device_memory(processes.device)))
+    check_machine(memory, processes.device)
     loss = prepare(model, stage, processes=processes, num_kept=memory.num_kept)
     if stage.compiles and processes.device.type == "cuda":
         pointwise.compile()

@@ -7,12 +7,13 @@ from tiny_training import TINY, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from audioflamingo.config import DecoderConfig, ModelConfig
+from audioflamingo.errors import OptionError
 from audioflamingo.model.attention import Packing, attention_kernel
 from audioflamingo.model.decoder import CausalContext, Decoder, rotary_tables
 from audioflamingo.train.costs import StepCost, matmul_rate
 from audioflamingo.train.lean import make_lean
 from audioflamingo.train.lora import LoraConfig, add_lora
-from audioflamingo.train.memory import device_memory, estimate, layer_bytes, num_trained
+from audioflamingo.train.memory import check_machine, device_memory, estimate, layer_bytes, num_trained
 from audioflamingo.train.parts import prepare, trained
 from audioflamingo.train.stages import lora, nano, stage_1, stage_3, stage_3_5, stage_4
 
@@ -124,3 +125,11 @@ def test_mfu_is_a_share_of_the_measured_rate():
     assert cost.mfu(500_000_000, 2.0) == 0.25
     assert StepCost(TINY, nano(stage_1())).mfu(1, 1.0) is None
     assert device_memory(torch.device("cpu")) is None
+
+
+def test_a_run_that_the_machine_cannot_hold_is_refused(monkeypatch):
+    memory = estimate(FULL, lora("paper"), num_trained(FULL, lora("paper")))
+    monkeypatch.setattr("audioflamingo.train.memory.machine_memory", lambda: 8_000_000_000)
+    check_machine(memory, torch.device("cuda"))  # which says so itself
+    with pytest.raises(OptionError, match=r"this machine has 8\.0 GB; lower --micro-s or --rank"):
+        check_machine(memory, torch.device("cpu"))

@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError
 from tiny_training import TOKENIZER, write_rows
 
-from audioflamingo.errors import CheckpointError, FlamingoError
+from audioflamingo.errors import CheckpointError, FlamingoError, OptionError
 from audioflamingo.model.weights import load_flamingo
 from audioflamingo.train import checkpoint
 from audioflamingo.train.data import parse_mixture
@@ -184,6 +184,12 @@ def test_out_of_memory_says_what_to_lower(tmp_path):
             raise error
         with pytest.raises(TrainingError, match=r"before the first step.*--quantize"), explained_run(tmp_path):
             raise error
+
+
+def test_a_run_beyond_the_machine_ends_before_its_first_step(base, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("audioflamingo.train.memory.machine_memory", lambda: 1)
+    with pytest.raises(OptionError, match="lower --micro-s"):
+        train(job(base, rows, tmp_path / "out"), CPU)
 
 
 def test_what_cannot_be_written_names_file_and_remedy(base, rows, tmp_path):
