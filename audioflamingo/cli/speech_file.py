@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,10 +69,14 @@ def write_speech(path: Path, pieces: Iterable[bytes]) -> None:
 def _write_wav(file: BinaryIO, pieces: Iterable[bytes]) -> None:
     from audioflamingo.speech.wav import wav_header
 
+    size = 0
     file.write(wav_header(0))
-    size = sum(file.write(piece) for piece in pieces)
-    file.seek(0)
-    file.write(wav_header(size))
+    try:
+        for piece in pieces:
+            size += file.write(piece)
+    finally:  # what was said until an interruption can be heard
+        file.seek(0)
+        file.write(wav_header(size))
 
 
 def _encode(file: BinaryIO, pieces: Iterable[bytes], form: str, subtype: str) -> None:
@@ -78,12 +85,35 @@ def _encode(file: BinaryIO, pieces: Iterable[bytes], form: str, subtype: str) ->
 
     from audioflamingo.speech.stream import SPEECH_RATE_HZ
 
-    target = _Target(file)
-    with soundfile.SoundFile(target, "w", SPEECH_RATE_HZ, 1, subtype, format=form) as encoder:
+    target, encoder = _Target(file), None
+    try:
+        with _interrupted_after():
+            encoder = soundfile.SoundFile(target, "w", SPEECH_RATE_HZ, 1, subtype, format=form)
         for block in _blocks(pieces):
-            encoder.write(np.frombuffer(block, "<i2"))
+            with _interrupted_after():
+                encoder.write(np.frombuffer(block, "<i2"))
             target.check()
+    finally:
+        if encoder is not None:
+            with _interrupted_after():
+                encoder.close()
     target.check()
+
+
+@contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a call of libsndfile, which calls back into Python and would lose it there."""
+    if threading.current_thread() is not threading.main_thread():  # signals are not ours
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:

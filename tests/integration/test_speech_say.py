@@ -1,4 +1,5 @@
 import io
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import pytest
 
 from audioflamingo.audio import load
 from audioflamingo.audio.containers import identify
+from audioflamingo.cli import speech_file
 from audioflamingo.cli.main import main
 from audioflamingo.cli.output import OutputError
 from audioflamingo.cli.say import write_wav
@@ -75,6 +77,33 @@ def test_a_full_disk_is_one_line_in_every_form(tmp_path, suffix, capfd):
     with pytest.raises(OptionError, match="cannot be written: No space left"):
         write_speech(path, [tone(20)])
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", FORMS)
+def test_an_interruption_inside_libsndfile_is_not_lost(tmp_path, suffix, monkeypatch, capfd):
+    def interrupted(target, data, write=speech_file._Target.write):
+        if not said:
+            said.append(data)
+            signal.raise_signal(signal.SIGINT)
+        return write(target, data)
+
+    said = []
+    monkeypatch.setattr(speech_file._Target, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_speech(tmp_path / f"out{suffix}", [tone(20)] * 3)
+    assert said
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_was_said_before_an_interruption_can_be_heard(tmp_path):
+    def pieces():
+        yield tone(1)
+        raise KeyboardInterrupt
+
+    for suffix in (WAV, ".flac"):
+        with pytest.raises(KeyboardInterrupt):
+            write_speech(tmp_path / f"out{suffix}", pieces())
+        assert load(tmp_path / f"out{suffix}").duration_s == pytest.approx(1)
 
 
 def test_say_reads_standard_input(tmp_path, stdin):
