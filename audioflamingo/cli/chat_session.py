@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from audioflamingo.cli.output import cut_notes, report_error, report_notes, show_progress, write_text, write_thoughts
+from audioflamingo.cli.output import (
+    OutputError,
+    cut_notes,
+    report_error,
+    report_notes,
+    show_progress,
+    write_text,
+    write_thoughts,
+)
 from audioflamingo.cli.wording import told_in_chat
 from audioflamingo.errors import FlamingoError, OptionError
 
@@ -53,7 +61,11 @@ class Session:
         return self.branches.index(self.chat) + 1
 
     def turn(self) -> None:
-        """Read one line and do what it says; errors are shown and change nothing."""
+        """Read one line and do what it says; errors are shown and change nothing.
+
+        Raises:
+            OutputError: answers cannot be written any more.
+        """
         line = self._line()
         self.is_kept = False
         try:
@@ -63,6 +75,8 @@ class Session:
                 self.is_open = False
             elif line:
                 self.ask(line)
+        except OutputError:
+            raise
         except FlamingoError as error:
             report_error(error, told_in_chat)
             self._let_go()
@@ -93,10 +107,12 @@ class Session:
             with self.chat.stream(question, list(self.waiting)) as stream:
                 report_notes(stream.notes)
                 for delta in stream:
-                    show_progress("" if delta.thoughts or delta.text else "listening")
+                    if delta.thoughts or delta.text:
+                        show_progress("")  # and never again: behind words it would stay, or take their line away
                     write_thoughts(delta.thoughts)
                     write_text(delta.text)
                     if delta.finish_reason is not None:
+                        show_progress("")
                         write_text("\n")
                         report_notes([*delta.notes, *cut_notes(delta.finish_reason)])
         finally:
@@ -132,7 +148,7 @@ class Session:
         is_watched = sys.stdin.isatty()
         prompt = f"{self.branch}{PROMPT}" if len(self.branches) > 1 else PROMPT
         try:
-            return input(prompt if is_watched else "").strip()
+            return _typed(prompt) if is_watched else _piped()
         except EOFError:
             self.is_open = False
             write_text("\n" if is_watched else "")
@@ -142,6 +158,21 @@ class Session:
             write_text("\n")
             report_notes(["/quit or Ctrl-D leaves"])
         return ""
+
+
+def _typed(prompt: str) -> str:
+    try:
+        return input(prompt).strip()
+    except OSError as error:
+        raise OutputError(f"the prompt cannot be written: {error.strerror}. Send it somewhere else.") from error
+
+
+def _piped() -> str:
+    """A line of a file or a pipe, without `input`, which would write to where the answers go."""
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.strip()
 
 
 @dataclass(frozen=True)

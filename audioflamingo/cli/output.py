@@ -92,6 +92,8 @@ def abandon_stdout() -> None:
 
 def write_thoughts(text: str) -> None:
     """A piece of the model's reasoning, at once, on stderr; dim where a person watches."""
+    if not text:
+        return
     is_watched = sys.stderr.isatty()
     sys.stderr.write(f"{_DIM}{printable(text)}{_PLAIN}" if is_watched else text)
     sys.stderr.flush()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -57,6 +58,17 @@ def ended(child):
     child.expect(pexpect.EOF)
     child.wait()
     return child.exitstatus
+
+
+def test_nothing_is_left_behind_the_words_of_an_answer(terminal):
+    child = terminal(Path(__file__).parents[2] / "examples" / "dog_then_bell.wav", model="nano", max_new_tokens=200)
+    said(child, "What do you hear?", "ringing")
+    child.expect("> $")
+    assert child.before.removeprefix(".") == "\r\n"
+    child.sendline("/think on")
+    said(child, "How many kinds of sound are there?", r"Two\.")
+    child.expect("> $")
+    assert "listening" not in child.before
 
 
 def test_every_command(terminal, write_wav, tmp_path):
