@@ -91,7 +91,7 @@ def _name_of(source: Source) -> str:
 
 def _printable(name: str) -> str:
     """One short line, whatever a file is called."""
-    line = "".join(character if character.isprintable() else "�" for character in name)
+    line = "".join(character if character.isprintable() else "�" for character in name) or "''"
     return line if len(line) <= _MAX_NAME_CHARACTERS else line[:_MAX_NAME_CHARACTERS] + "..."
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -179,12 +181,24 @@ def read_sounds(files: Sequence[str], *, is_any_length: bool = False) -> list[Au
     from audioflamingo.engine.options import MAX_AUDIO_S
 
     longest_s = LONGEST_SPLIT_S if is_any_length else MAX_AUDIO_S
-    return [
-        load(sys.stdin.buffer, name="standard input", max_duration_s=longest_s)
-        if file == STDIN
-        else load(file, max_duration_s=longest_s)
-        for file in files
-    ]
+    found = []
+    for file in files:
+        if file == STDIN:
+            found.append(load(sys.stdin.buffer, name="standard input", max_duration_s=longest_s))
+        elif is_pipe(file):  # who names one at a shell waits for what comes through it
+            with open(file, "rb") as pipe:
+                found.append(load(pipe, name=file, max_duration_s=longest_s))
+        else:
+            found.append(load(file, max_duration_s=longest_s))
+    return found
+
+
+def is_pipe(file: str) -> bool:
+    """Whether a name is that of a pipe, as `<(ffmpeg ...)` gives one."""
+    try:
+        return stat.S_ISFIFO(os.stat(file).st_mode)
+    except (OSError, ValueError):  # what is wrong with it is told where it is read
+        return False
 
 
 def _exit_code(num_failed: int, num_files: int) -> int:

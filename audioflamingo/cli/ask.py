@@ -35,15 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_thinking(parser)
 
 
-def files_and_question(words: Sequence[str]) -> tuple[Sequence[str], str]:
+def files_and_question(words: Sequence[str], verb: str = "ask", ending: str = "") -> tuple[Sequence[str], str]:
     """The words told apart.
+
+    Args:
+        words: of the command line.
+        verb: whose they are, and `ending` what stands behind them in its example.
+        ending: of the example.
 
     Raises:
         OptionError: one or the other is missing, or there are two questions.
     """
     *files, question = words or [""]
     first = shlex.quote(words[0]) if words and os.path.isfile(words[0]) else "dog.wav"
-    example = f'for example: flamingo ask {first} "What do you hear?"'
+    example = f'for example: flamingo {verb} {first} "What do you hear?"{ending}'
     if not files:
         came = f"only {question!r} came" if words else "nothing came"
         raise OptionError(f"{came}, needed: FILE... and then the question; {example}")
@@ -54,9 +59,8 @@ def files_and_question(words: Sequence[str]) -> tuple[Sequence[str], str]:
     spoken = list(itertools.takewhile(_is_plain_word, reversed(files)))[::-1]
     if spoken and len(spoken) < len(files):
         whole = shlex.join([*files[: -len(spoken)], " ".join([*spoken, question])])
-        raise OptionError(
-            f"{spoken[0]!r} is not a file; a question of several words stands in quotes: flamingo ask {whole}"
-        )
+        quoted = f"a question of several words stands in quotes: flamingo {verb} {whole}{ending}"
+        raise OptionError(f"{spoken[0]!r} is not a file; {quoted}")
     for file in files:
         if file.rstrip().endswith(("?", "!", ".")) and not os.path.exists(file):
             raise OptionError(f"{file!r} is not a file, and only the last word is the question; {example}")

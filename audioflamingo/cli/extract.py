@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 
 from audioflamingo.cli.answering import Answerer
 from audioflamingo.cli.arguments import add_generation, add_model, add_thinking
+from audioflamingo.cli.ask import files_and_question
 from audioflamingo.cli.output import report_notes, show_progress, write_text, write_thoughts
 from audioflamingo.errors import OptionError
 
@@ -18,7 +20,8 @@ flamingo extract street.wav "Which sounds do you hear?" --schema sounds.schema.j
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words and options of the verb."""
-    parser.add_argument("words", nargs="+", metavar="FILE... QUESTION", help="sounds (- is stdin); the question last")
+    parser.usage = 'flamingo extract [OPTION...] --schema FILE FILE... "QUESTION"'
+    parser.add_argument("words", nargs="*", metavar="FILE... QUESTION", help="sounds (- is stdin); the question last")
     parser.add_argument("--schema", metavar="FILE", required=True, help="the JSON schema")
     add_model(parser)
     add_generation(parser)
@@ -27,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer; returns the exit code."""
-    *files, question = arguments.words
-    if not files or not question.strip():
-        raise OptionError("needed: FILE... and then the question")
+    files, question = files_and_question(arguments.words, "extract", f" --schema {shlex.quote(arguments.schema)}")
     answerer = Answerer(arguments, as_json=False)
     answerer.options["schema"] = read_schema(arguments.schema)
     _answer(answerer, files, question)
@@ -62,7 +63,8 @@ def read_schema(file: str) -> str:
         with open(file, encoding="utf-8") as opened:
             text = opened.read(MAX_SCHEMA_CHARS + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"the schema {file!r} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise OptionError(f"the schema {file} cannot be read ({why}); give a file that holds a JSON schema") from error
     if len(text) > MAX_SCHEMA_CHARS:
-        raise OptionError(f"the schema {file!r} has more than {MAX_SCHEMA_CHARS:,} characters")
+        raise OptionError(f"the schema {file} has more than {MAX_SCHEMA_CHARS:,} characters")
     return text

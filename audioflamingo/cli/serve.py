@@ -22,6 +22,7 @@ flamingo serve --model af3 --host 0.0.0.0 --port 8080 --api-key "$KEY"
 flamingo serve --voice slt --allow-urls --max-waiting 16
 """
 KEY_VARIABLE = "FLAMINGO_API_KEY"
+DEFAULT_ENGINE = "flamingo"
 EXIT_INTERRUPTED = 130
 
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-body-mb", type=whole_number(1), metavar="N", help="MiB of one request; 64")
     parser.add_argument("--max-audio-s", type=number(1), metavar="S", help="seconds of sound of one request; 3600")
     parser.add_argument("--allow-urls", action="store_true", help="fetch sounds from public http(s) addresses")
-    parser.add_argument("--engine", default="flamingo", metavar="NAME", help="of the voice; see flamingo say")
+    parser.add_argument("--engine", default=DEFAULT_ENGINE, metavar="NAME", help="of the voice; see flamingo say")
     parser.add_argument("--voice", metavar="NAME", help="the default voice; for piper, an .onnx file")
     parser.add_argument("--no-voice", action="store_true", help="no speech")
     add_model(parser)
@@ -42,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C; returns the exit code."""
+    if arguments.no_voice and (arguments.voice or arguments.engine != DEFAULT_ENGINE):
+        raise OptionError("--no-voice serves no speech, but --voice or --engine came too; leave one of them out")
     limits = _limits(arguments)
     run_module = _server_room()
     bound = run_module.bind(arguments.host, arguments.port)

@@ -47,15 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.source is None) != (arguments.out is None):
         raise OptionError("--in and --out belong together; without both, the microphone and the loudspeaker are used")
     if arguments.source is None:
+        unused = [f"--{name}" for name in ("timed", "json") if getattr(arguments, name)]
+        if unused:
+            raise OptionError(f"{unused[0]} tells of a sound's turns; give --in question.wav --out answer.wav with it")
         device = open_device()
         _live(_talk(arguments, is_live=True), device)
         return 0
     from audioflamingo.audio import load
 
     sound = load(arguments.source)
-    if Path(arguments.out).is_dir():
-        raise OptionError(f"--out is a folder: {arguments.out}; give a file")
-    check_form(Path(arguments.out))
+    _check_target(Path(arguments.out), Path(arguments.source))
     talk = _talk(arguments, is_live=False)
     show_progress("listening")
     track = answers(talk, sound.samples, is_timed=arguments.timed)
@@ -68,6 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     for exchange in talk.exchanges:
         write_json(vars(exchange)) if arguments.json else write_text(exchange.text + "\n")
     return 0
+
+
+def _check_target(target: Path, source: Path) -> None:
+    if target.is_dir():
+        raise OptionError(f"--out is a folder: {target}; give a file")
+    if target.exists() and target.samefile(source):
+        raise OptionError(f"--in and --out are one file, {target}, and the question would be lost; name another --out")
+    check_form(target)
 
 
 def answers(talk: Talk, samples: Samples, *, is_timed: bool) -> Samples:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from audioflamingo.cli.answering import STDIN, Answerer, read_sounds
+from audioflamingo.cli.answering import STDIN, Answerer, is_pipe, read_sounds
 from audioflamingo.cli.arguments import add_model, number
-from audioflamingo.cli.output import show_progress, write_json, write_text
+from audioflamingo.cli.output import report_notes, show_progress, write_json, write_text
 from audioflamingo.errors import OptionError
 
 SUMMARY = "List what is heard when: sounds, speech, music, with start and end."
@@ -50,7 +50,8 @@ def _list(answerer: Answerer, file: str, heading: str) -> None:
     from audioflamingo.timeline import as_table, check_pieces, timeline
 
     # Hours take a while to decode, and too fine a step for them can be told from the header.
-    check_pieces((file != STDIN and stated_duration_s(file)) or 0.0, arguments.piece, arguments.step)
+    stated_s = None if file == STDIN or is_pipe(file) else stated_duration_s(file)
+    check_pieces(stated_s or 0.0, arguments.piece, arguments.step)
     (sound,) = read_sounds([file], is_any_length=True)
     model = answerer.model
 
@@ -62,6 +63,7 @@ def _list(answerer: Answerer, file: str, heading: str) -> None:
         write_json({"file": file, "duration_s": round(sound.duration_s, 3), "events": listed})
     else:
         write_text(heading.rstrip(" ") + "\n" * bool(heading) + as_table(events))
+        report_notes([] if events else [f"nothing is heard in {sound.name}"])
     if arguments.plot:
         from audioflamingo.timeline_plot import plot_timeline
 

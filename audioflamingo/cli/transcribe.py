@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("txt", "json", "srt", "vtt"),
-        default="txt",
         help="text (default), a JSON line a file with times, or subtitles",
     )
     parser.add_argument("--json", action="store_true", help="the same as --format json")
@@ -41,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Transcribe; returns the exit code."""
-    form = "json" if arguments.json else arguments.format
+    if arguments.json and arguments.format not in (None, "json"):
+        raise OptionError(f"--json and --format {arguments.format} came; leave one of them out")
+    form = "json" if arguments.json else arguments.format or "txt"
     answerer = Answerer(arguments, as_json=form == "json")
     is_split = answerer.options.get("long_audio") == "split" or form in ("srt", "vtt")
     if arguments.resume and not is_split:

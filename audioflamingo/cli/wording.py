@@ -23,6 +23,8 @@ _REMEDIES = tuple(
         (r", or pass placeholders=False if it is ordinary text", ", or leave its brackets out if it is ordinary text"),
         (r", or raise max_prompt_tokens \([^)]*\)", ""),
         (r"\('af3-think' gets the released one\), or load_model\(\.\.\., thinking=FOLDER\)", "(--model af3-think)"),
+        (r"Open it yourself and pass the open file", "Pipe it in, with - in its place"),
+        (r"^(temperature|seed|stop) is\b", r"--\1 is"),
         (r"\bthink=True\b", "--think"),
         (r"\bmax_thought_tokens is (\d+)", r"--think=\1"),
         (r"\b[Pp]ass long_audio='truncate' or 'split'", "Give --long-audio truncate or --long-audio split"),

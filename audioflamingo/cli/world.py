@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from audioflamingo.cli.arguments import number, whole_number
 from audioflamingo.cli.output import show_progress, write_json, write_text
+from audioflamingo.errors import OptionError
 
 if TYPE_CHECKING:
     from audioflamingo.world.export import Order
@@ -55,11 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write, check or list; returns the exit code."""
+    asked = [f"--{name}" for name in ("list", "check", "listen") if getattr(arguments, name)]
+    if len(asked) > 1:
+        raise OptionError(f"{' and '.join(asked)} came; each is a work of its own: give one")
     if arguments.list:
         return _list()
     if arguments.check:
         return _check(arguments.check)
-    from audioflamingo.errors import OptionError
     from audioflamingo.world.export import Order, export
     from audioflamingo.world.skills import parse_tasks
     from audioflamingo.world.timeline import World
@@ -82,7 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _listen(order: Order, arguments: argparse.Namespace) -> int:
-    from audioflamingo.errors import OptionError
     from audioflamingo.world.listen import write_page
 
     unused = [f"--{name}" for name in ("hours", "workers", "wav") if getattr(arguments, name)]

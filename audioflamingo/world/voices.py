@@ -196,7 +196,7 @@ class _EspeakNG:
     def speak(self, text: str, speaker: Speaker) -> tuple[npt.NDArray[np.float32], int]:
         """See `Engine`."""
         if self.library.espeak_SetVoiceByName(speaker.voice.encode()) != 0:
-            raise EngineMissingError(f"espeak-ng has no voice {speaker.voice!r}")
+            raise EngineMissingError(f"espeak-ng has no voice {speaker.voice!r}; espeak-ng --voices lists those it has")
         settings = {
             self._RATE: self._RATE_WPM * speaker.rate,
             self._PITCH: self._PITCH_BASE + 60 * (speaker.pitch - 1),

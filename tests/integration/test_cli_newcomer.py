@@ -100,6 +100,33 @@ def test_the_embedded_model_answers_about_odd_names(capsys, tmp_path):
     assert capsys.readouterr().out == "".join(f"{path}: A rooster crowing.\n" for path in paths)
 
 
+def test_a_pipe_that_the_shell_names_is_a_file_like_any_other(capsys, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for words, told in (
+        (["ask", str(pipe), "What do you hear?"], "A rooster crowing."),
+        (["timeline", str(pipe)], "rooster"),
+    ):
+        writer = threading.Thread(target=pipe.write_bytes, args=(ROOSTER.read_bytes(),), daemon=True)
+        writer.start()
+        assert main([*words, "--device", "cpu"]) == 0
+        writer.join()
+        assert told in capsys.readouterr().out
+
+
+def test_a_timeline_of_silence_says_so(capsys):
+    assert main(["timeline", str(ROOSTER.parent / "silence.flac"), "--device", "cpu"]) == 0
+    assert capsys.readouterr().err == "flamingo: note: nothing is heard in silence.flac\n"
+
+
+def test_an_answer_never_replaces_its_question(said, tmp_path):
+    question = Path(shutil.copy(ROOSTER, tmp_path / "question.wav"))
+    (tmp_path / "link.wav").symlink_to(question)
+    for out in (question, tmp_path / "link.wav"):
+        assert "are one file" in said("talk", "--in", question, "--out", out)
+    assert question.read_bytes() == ROOSTER.read_bytes()
+
+
 # Streams that are closed, full, or terminals: only real processes have them.
 
 
@@ -117,6 +144,18 @@ def test_an_answer_that_cannot_be_written_is_one_line():
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("flamingo: error: the answer cannot be written: No space left")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("typed", ["Hello?", "/budget"])
+def test_a_chat_whose_answers_cannot_be_written_ends_with_one_line(typed):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    done = shell("chat --device cpu > /dev/full", input=f"{typed}\n{typed}\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == "flamingo: error: the answer cannot be written: No space left on device. Send it somewhere else.\n"
+    )
 
 
 def test_closed_streams_are_told_apart():

@@ -37,6 +37,9 @@ def error_of(call):
         (lambda: Budget(9, 1, 10).check(20, 0), "Shorten the sounds or the text"),
         (lambda: Budget(9, 5, 10).check(20, 0), "lower --max-new-tokens (5 of"),
         (lambda: Options().updated({"top_k": -1}), "--top-k is -1"),
+        (lambda: Options().updated({"temperature": 1e9}), "--temperature is 1000000000.0"),
+        (lambda: Options().updated({"seed": 1 << 70}), "--seed is"),
+        (lambda: Options().updated({"stop": ("",)}), "--stop is"),
         (lambda: Options().updated({"num_beams": 99}), "--num-beams is 99, allowed: 1 (off) to 32"),
         (lambda: Options().updated({"length_penalty": 2}), "--length-penalty is 2, but --num-beams is 1"),
         (
