@@ -22,6 +22,7 @@ from audioflamingo.server.sound_files import seconds_of, wav_file
 from audioflamingo.server.sounds import Listener
 from audioflamingo.server.voices import Spoken
 from audioflamingo.server.wire import DONE, begun, event, streamed_events
+from audioflamingo.server.wording import blamed, told
 from audioflamingo.server.worker import Worker
 from audioflamingo.types import Delta
 
@@ -75,9 +76,10 @@ async def answering(worker: Worker, request: ChatRequest) -> AsyncIterator[Answe
         except ApiError:
             raise
         except (AudioError, PromptError) as error:
-            raise refused(str(error), "messages", "invalid_prompt") from error
+            raise refused(told(str(error), request.fields), "messages", "invalid_prompt") from error
         except FlamingoError as error:
-            raise refused(str(error), None, "invalid_option") from error
+            message = told(str(error), request.fields)
+            raise refused(message, blamed(message, request.fields), "invalid_option") from error
         async with worker.answer(prepared) as answer:
             yield answer
 
@@ -108,9 +110,9 @@ def usage_of(answer: Answer) -> dict[str, Any]:
     }
 
 
-def noted(answer: Answer) -> dict[str, Any]:
+def noted(answer: Answer, request: ChatRequest) -> dict[str, Any]:
     """What its author should know of, such as thoughts that were cut; a field of ours, and only where there is any."""
-    return {"notes": list(answer.notes)} if answer.notes else {}
+    return {"notes": [told(note, request.fields) for note in answer.notes]} if answer.notes else {}
 
 
 async def _whole(worker: Worker, request: ChatRequest, completion: Completion) -> dict[str, Any]:
@@ -137,7 +139,7 @@ async def _whole(worker: Worker, request: ChatRequest, completion: Completion) -
         }
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     found = {**completion.head("chat.completion"), "choices": [choice], "usage": usage}
-    return {**found, **noted(answer)}
+    return {**found, **noted(answer, request)}
 
 
 async def _events(worker: Worker, request: ChatRequest, completion: Completion) -> AsyncGenerator[bytes, None]:
@@ -155,7 +157,7 @@ async def _events(worker: Worker, request: ChatRequest, completion: Completion) 
                     yield completion.chunk(delta)
         if request.speech is not None:
             yield completion.chunk({"audio": {"id": completion.audio_id, "expires_at": completion.created}})
-        yield completion.chunk({}, FINISH[str(answer.finish_reason)], noted(answer))
+        yield completion.chunk({}, FINISH[str(answer.finish_reason)], noted(answer, request))
         if request.include_usage:
             yield event({**completion.head("chat.completion.chunk"), "choices": [], "usage": usage_of(answer)})
     yield DONE

@@ -69,10 +69,13 @@ def _name(host: str) -> str:
     return name.lower()
 
 
-async def no_route(_: Request, error: Exception) -> Response:
+async def no_route(request: Request, error: Exception) -> Response:
     """What no route takes, in our form of errors instead of the framework's."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    known = {404: "there is no such address here; GET /v1/models works", 405: "this address takes another method"}
-    told = ApiError(known.get(status, "the request cannot be read"), status=status)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    known = {
+        404: "there is no such address here; GET /v1/models works",
+        405: f"{request.method} is not for this address; allowed: {headers.get('Allow', 'another method')}",
+    }
+    told = ApiError(known.get(status, "the request cannot be read"), status=status)
     return JSONResponse(told.body, status, headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from audioflamingo.errors import FlamingoError
+from audioflamingo.server.wording import told
 
 INTERNAL = "the server failed on this request, which is a bug of ours; its log says more"
 RETRY_AFTER_S = 1
@@ -72,7 +73,7 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, FlamingoError):
-        return ApiError(" ".join(str(error).split()))
+        return ApiError(told(str(error)))
     if isinstance(error, TimeoutError):
         return ApiError("the request took longer than the server allows; ask for less", status=504, code="timeout")
     return ApiError(INTERNAL, status=500, code="internal_error")

@@ -52,6 +52,11 @@ class Fields:
         self._path = path
         self._seen: set[str] = set()
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that came."""
+        return frozenset(self._values)
+
     def path(self, name: str) -> str:
         """How an error names a field."""
         return f"{self._path}.{name}" if self._path else name

@@ -18,6 +18,7 @@ from audioflamingo.server.app import create_app
 from audioflamingo.server.limits import is_loopback
 from audioflamingo.server.worker import Worker
 
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 LAST_WORDS_S = 2  # for the errors of answers that end with the server to reach their clients
 BACKLOG = 512
 
@@ -90,7 +91,7 @@ def serve(worker: Worker, bound: socket.socket, host: str, ready: Callable[[], N
     Returns:
         The signal.
     """
-    hosts = ("localhost", "127.0.0.1", "::1", host.lower()) if is_loopback(host) else ()
+    hosts = tuple(dict.fromkeys((*LOOPBACK_NAMES, host.lower()))) if is_loopback(host) else ()
     return asyncio.run(_serve(worker, bound, hosts, ready))
 
 

@@ -58,6 +58,7 @@ class ChatRequest:
         stream: whether the answer is sent as it comes.
         include_usage: whether a streamed answer ends with what it cost.
         speech: how it is to be spoken; None where only text was asked for.
+        fields: names of all that came.
     """
 
     turns: tuple[Turn, ...]
@@ -66,6 +67,7 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     speech: SpeechWish | None = None
+    fields: frozenset[str] = frozenset()
 
 
 def parse_chat(values: dict[str, Any], model: str, limits: ServerLimits) -> ChatRequest:
@@ -89,7 +91,7 @@ def parse_chat(values: dict[str, Any], model: str, limits: ServerLimits) -> Chat
     _refuse_unsupported(fields)
     fields.ignore(HARMLESS)
     fields.finish()
-    return ChatRequest(turns, options, think, stream, include_usage, speech)
+    return ChatRequest(turns, options, think, stream, include_usage, speech, fields.names)
 
 
 def check_model(fields: Fields, *served: str) -> None:

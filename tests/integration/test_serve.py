@@ -15,6 +15,7 @@ from serving import DOG, EXAMPLES, MAN, QUESTION, ROOSTER, Serving, ask_about, s
 from audioflamingo import Message, load_audio
 from audioflamingo.longform import as_srt, as_vtt, transcribe_long
 from audioflamingo.server.bare import BareTranscript
+from audioflamingo.server.wording import told
 from audioflamingo.speech.engines import open_voice
 from audioflamingo.speech.speaker import Speaker, to_pcm
 from audioflamingo.types import SAMPLE_RATE_HZ
@@ -149,11 +150,11 @@ def test_thoughts_come_apart_from_the_answer(serving, client):
     message = reply.choices[0].message
     assert (message.content, message.reasoning_content) == (expected.text, expected.thoughts)
     assert len(expected.thoughts) > 10
-    assert getattr(reply, "notes", []) == list(expected.notes) != []  # they took all that they were given
+    assert getattr(reply, "notes", []) == [told(note) for note in expected.notes] != []  # they took all they were given
     assert 20 < reply.usage.completion_tokens_details.reasoning_tokens < reply.usage.completion_tokens
     chunks = list(client.chat.completions.create(model="nano", messages=ask_about(DOG), extra_body=wish, stream=True))
     deltas = [chunk.choices[0].delta for chunk in chunks]
-    assert chunks[-1].notes == list(expected.notes)
+    assert chunks[-1].notes == [told(note) for note in expected.notes]
     thoughts = "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas)
     assert thoughts.strip() == expected.thoughts
     assert "".join(delta.content or "" for delta in deltas) == expected.text

@@ -1,5 +1,6 @@
 """What a server must refuse: with the right status, the field and the remedy, and nothing left behind."""
 
+import base64
 import io
 import json
 import socket
@@ -46,6 +47,8 @@ def url_part(url):
 
 
 DATA = "messages[0].content[0].input_audio.data"
+LONG = base64.b64encode(silence(660)).decode()
+OF_PYTHON = ("long_audio", "continue_final", "placeholders=", "max_prompt_tokens", "max_new_tokens")
 REFUSED = [
     # fields, what is to blame, words of the message
     ({"messages": []}, "messages", "at least one message"),
@@ -92,7 +95,7 @@ REFUSED = [
     ({"messages": USER, "max_tokens": 0}, "max_tokens", "whole number"),
     ({"messages": USER, "max_tokens": 2.5}, "max_tokens", "whole number"),
     ({"messages": USER, "max_tokens": 5, "max_completion_tokens": 6}, "max_tokens", "differ"),
-    ({"messages": USER, "max_tokens": 10**9}, None, "lower it"),
+    ({"messages": USER, "max_tokens": 10**9}, "max_tokens", "lower it"),
     ({"messages": USER, "stop": [""]}, "stop", "none of them empty"),
     ({"messages": USER, "stop": 3}, "stop", "a string"),
     ({"messages": USER, "stream": "yes"}, "stream", "true or false"),
@@ -106,6 +109,8 @@ REFUSED = [
         "schema cannot be used",
     ),
     ({"messages": USER, "response_format": {"type": "json_object"}, "stop": "x"}, "stop", "leave one"),
+    ({"messages": USER, "max_completion_tokens": 10**8}, "max_completion_tokens", "positions for prompt and answer"),
+    ({"messages": USER, "top_p": 0}, "top_p", "above 0"),
     ({"messages": USER, "think": "hard"}, "think", "whole number"),
     ({"messages": USER, "think": 0}, "think", "whole number"),
     ({"messages": USER, "think": True, "reasoning_effort": "low"}, "think", "leave one"),
@@ -126,6 +131,8 @@ REFUSED = [
     ),
     ({"messages": [{"role": "user", "content": "word " * 20_000}]}, "messages", "prompt takes"),
     ({"messages": [{"role": "user", "content": "Where is <sound-3>?"}]}, "messages", "sound(s)"),
+    ({"messages": [{"role": "user", "content": "A <sound>?"}]}, "messages", "or leave its brackets out"),
+    (content({"type": "input_audio", "input_audio": {"data": LONG, "format": "flac"}}), "messages", "Send a shorter"),
 ]  # fmt: skip
 
 
@@ -140,6 +147,7 @@ def test_bad_chat_requests(serving, fields, param, words, stream):
     assert error["param"] == param
     assert words in error["message"]
     assert "\n" not in error["message"]
+    assert not [name for name in OF_PYTHON if name in error["message"]]  # no request has these
     assert len(error["message"]) < 700
 
 
@@ -311,6 +319,7 @@ def test_addresses_that_are_not_there(serving):
     for answer in (httpx.get(f"{serving.url}/v1/nothing"), httpx.get(f"{serving.url}/v1/chat/completions")):
         assert answer.status_code in (404, 405)
         assert answer.json()["error"]["message"]
+    assert answer.json()["error"]["message"] == "GET is not for this address; allowed: POST"
 
 
 def test_pages_of_other_places_are_turned_away(serving):
