@@ -17,6 +17,11 @@ from audioflamingo.types import SAMPLE_RATE_HZ, Audio
 MIN_MATCH_WORDS = 2
 EDGE_WORDS = 2  # fewer match where an overlap is nearly silent: then they end the one and begin the other
 QUICK_WORDS_PER_S = 3.0  # what may lie in an overlap though the rest of the piece is silent
+POSSIBLY_APART = 1.0  # the two times of a match, by estimate, as a share of the overlap: more they cannot be
+SURELY_TOGETHER = 0.5
+
+Match = tuple[int, int, int]
+"""Where equal words begin, in the end of one piece and in the beginning of the next, and how many they are."""
 
 
 def pieces_of(audio: Audio, piece_s: float, overlap_s: float) -> Iterator[tuple[float, Audio]]:
@@ -70,13 +75,27 @@ def _seam(before: Segment, after: Segment, place: Place) -> list[Segment]:
     num_left = min(len(left), _words_in(left, before, shared_s))
     num_right = min(len(right), _words_in(right, after, shared_s))
     tail, head = [_plain(word) for word in left[len(left) - num_left :]], [_plain(word) for word in right[:num_right]]
-    in_tail, in_head, num_same = _longest_match(tail, head)
+
+    def ends_s(match: Match) -> tuple[float, float]:
+        in_tail, in_head, num = match
+        cut_left = len(left) - num_left + in_tail + num
+        return place(before, _share(left, cut_left)), place(after, _share(right, in_head + num))
+
+    def apart(match: Match) -> float:
+        end_s, other_s = ends_s(match)
+        return abs(end_s - other_s) / shared_s
+
+    def is_usable(match: Match) -> bool:
+        in_tail, in_head, num = match
+        is_at_edge = len(tail) - in_tail <= EDGE_WORDS and in_head < EDGE_WORDS
+        return num >= MIN_MATCH_WORDS or is_at_edge
+
+    in_tail, in_head, num_same = _best_match([one for one in _matches(tail, head) if is_usable(one)], apart)
     seam_s = (before.end_s + after.start_s) / 2
-    is_at_edge = len(tail) - in_tail <= EDGE_WORDS and in_head < EDGE_WORDS
-    if num_same >= MIN_MATCH_WORDS or (num_same and is_at_edge):
+    if num_same:
         cut_left = len(left) - num_left + in_tail + num_same
         cut_right = in_head + num_same
-        guesses_s = place(before, _share(left, cut_left)), place(after, _share(right, cut_right))
+        guesses_s = ends_s((in_tail, in_head, num_same))
         # The mean of both errs less; it stays within what they share.
         seam_s = min(max(sum(guesses_s) / 2, after.start_s), before.end_s)
     else:  # nothing in common: one of the two heard nothing there, or both heard differently
@@ -94,18 +113,38 @@ def _share(words: Sequence[str], num: int) -> float:
     return sum(lengths[:num]) / sum(lengths)
 
 
-def _longest_match(tail: Sequence[str], head: Sequence[str]) -> tuple[int, int, int]:
-    """Where the longest run of equal words begins in both, and how long it is.
-
-    Of several the last of the tail, then the first of the head: so no word between them is lost where words repeat.
-    """
-    best, runs = (0, 0, 0), [0] * (len(head) + 1)  # runs[j]: equal words that end at tail[i - 1] and head[j - 1]
+def _matches(tail: Sequence[str], head: Sequence[str]) -> Iterator[Match]:
+    """All runs of equal words that could be no longer."""
+    runs = [0] * (len(head) + 1)  # runs[j]: equal words that end at tail[i - 1] and head[j - 1]
     for i, one in enumerate(tail, start=1):
         runs = [0, *(runs[j] + 1 if one == other else 0 for j, other in enumerate(head))]
-        j = max(range(len(runs)), key=runs.__getitem__)
-        if runs[j] and runs[j] >= best[2]:
-            best = (i - runs[j], j - runs[j], runs[j])
-    return best
+        for j, num in enumerate(runs):
+            if num and not (i < len(tail) and j < len(head) and tail[i] == head[j]):
+                yield i - num, j - num, num
+
+
+def _best_match(matches: Sequence[Match], apart: Callable[[Match], float]) -> Match:
+    """The longest match, by default none; of several the last of the tail, then the first of the head.
+
+    So no word between them is lost where words repeat. In talk that repeats itself, such as a list, the longest one may
+    lie between different sentences, and a seam there would take all between them away: then its two times are further
+    apart than they can be, and the longest of those whose times agree is taken, where there is any.
+
+    Args:
+        matches: all that may be taken.
+        apart: how far the two times of a match are from each other, as a share of the overlap.
+    """
+    if not matches:
+        return 0, 0, 0
+    longest = max(matches, key=_by_length)
+    if apart(longest) <= POSSIBLY_APART:
+        return longest
+    return max((one for one in matches if apart(one) <= SURELY_TOGETHER), key=_by_length, default=longest)
+
+
+def _by_length(match: Match) -> tuple[int, int, int]:
+    in_tail, in_head, num = match
+    return num, in_tail + num, -in_head
 
 
 def _words_in(words: Sequence[str], segment: Segment, shared_s: float) -> int:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from audioflamingo.errors import OptionError
 from audioflamingo.longform.lengths import Lengths
 from audioflamingo.longform.phrases import loud_stretches, phrases_of
-from audioflamingo.longform.pieces import pieces_of, stitch
+from audioflamingo.longform.pieces import Place, pieces_of, stitch
 from audioflamingo.longform.resume import Done, Progress
 from audioflamingo.longform.transcript import Segment, Transcript
 from audioflamingo.model.fingerprint import fingerprint
@@ -87,7 +87,7 @@ def transcribe_long(
         if progress:
             progress(_end_s(some[-1]), audio.duration_s)
     heard = [Segment(piece[0], _end_s(piece), done[number].text) for number, piece in enumerate(pieces)]
-    segments = tuple(stitch(heard, lambda segment, share: _place(audio, segment, share)))
+    segments = tuple(stitch(heard, place_in(audio)))
     notes = [_cut_note(one) for number, one in enumerate(heard) if done[number].is_cut]
     if not notes and not any(one.text for one in segments):
         notes.append(no_speech_note(audio.name))
@@ -111,16 +111,20 @@ def _cut_note(segment: Segment) -> str:
     return f"the words from {segment.start_s:.1f} s to {segment.end_s:.1f} s were cut at max_new_tokens; raise it"
 
 
-def _place(audio: Audio, segment: Segment, share: float) -> float:
-    """When so much of a segment's words is said, if they fill evenly what stands out of its quiet."""
-    end_s, stretches = segment.start_s, loud_stretches(_samples(audio, segment))
-    left_s = share * sum(end - start for start, end in stretches)
-    for start, end in stretches:
-        end_s = segment.start_s + start + min(left_s, end - start)
-        if left_s <= end - start:
-            break
-        left_s -= end - start
-    return end_s
+def place_in(audio: Audio) -> Place:
+    """For `stitch`: when so much of a segment's words is said, if they fill evenly what stands out of its quiet."""
+
+    def place(segment: Segment, share: float) -> float:
+        end_s, stretches = segment.start_s, loud_stretches(_samples(audio, segment))
+        left_s = share * sum(end - start for start, end in stretches)
+        for start, end in stretches:
+            end_s = segment.start_s + start + min(left_s, end - start)
+            if left_s <= end - start:
+                break
+            left_s -= end - start
+        return end_s
+
+    return place
 
 
 def _samples(audio: Audio, segment: Segment) -> npt.NDArray[np.float32]:

@@ -23,6 +23,7 @@ from audioflamingo.longform import (
     as_values,
     as_vtt,
     pieces_of,
+    place_in,
     stitch,
     transcribe_long,
 )
@@ -256,7 +257,8 @@ async def _words_of_many(model: Batches, audio: Audio, wish: TranscriptionReques
         for (start_s, one), reply in zip(some, replies, strict=True):
             heard.append(Segment(start_s, start_s + one.duration_s, " ".join(spoken_words(reply.text).split())))
         is_over = len(heard) == len(pieces)
-        certain = stitch(heard) if is_over else stitch(heard)[:-1]
+        joined = stitch(heard, place_in(audio))
+        certain = joined if is_over else joined[:-1]
         text = " ".join(one.text for one in certain if one.text)
         if len(text) > len(said):
             yield text[len(said) :]

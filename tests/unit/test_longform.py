@@ -182,6 +182,20 @@ def test_words_that_are_repeated_at_a_seam_are_not_lost():
     assert "said one two three one two three four and" in joined
 
 
+def test_a_sentence_of_a_list_is_not_lost_where_its_neighbours_say_the_same():
+    """The longest run of equal words lies between two items of the list, not where the pieces meet."""
+    said = "the weather is {} today number {} is here and my brother will {} the redhouse in london "
+    before = Segment(0, 15, said.format("fin", "one", "buy") + said.format("fine", "two", "by") + "the weather is fine")
+    after = Segment(12, 27, said.format("fin", "three", "by") + said.format("fin", "four", "by") + "the weather")
+    joined = " ".join(one.text for one in stitch([before, after])).split()
+    assert [after for before, after in itertools.pairwise(joined) if before == "number"] == [
+        "one",
+        "two",
+        "three",
+        "four",
+    ]
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_pauses_of_any_length_lose_and_double_no_word(seed):
     """Speech of uneven density, cut where it falls; a word that a piece's border cuts is not heard in that piece."""
