@@ -61,16 +61,36 @@ def _is_file_name(text: str) -> bool:
 
 
 def with_loaded_sounds(conversation: Any) -> Any:
-    """The same conversation with a checked `Audio` for every sound's source; what else is wrong stays for others."""
+    """The same conversation with a checked `Audio` for every sound's source; what else is wrong stays for others.
+
+    Raises:
+        FlamingoError: a sound cannot be read, or a sound's name stands in a list as if it were a text.
+    """
     if isinstance(conversation, Message):
         return Message(conversation.role, tuple(map(_loaded, conversation.content)))
     if isinstance(conversation, Mapping):
         content: Any = conversation.get("content")
         is_list = isinstance(content, list | tuple)
+        if is_list:
+            _check_names(content)
         return {**conversation, "content": [*map(_loaded, content)] if is_list else _loaded(content)}
     if isinstance(conversation, Sequence) and not isinstance(conversation, str):
         return [with_loaded_sounds(one) if isinstance(one, Message | Mapping) else one for one in conversation]
     return conversation
+
+
+def _check_names(items: Sequence[Any]) -> None:
+    """Refuse a list of a file's name and a question, of which the name would be read as words and never be heard.
+
+    Raises:
+        OptionError: one of several items is a sound's name alone; in `{"type": "text", ...}` it is taken as a text.
+    """
+    for item in items if len(items) > 1 else ():
+        if isinstance(item, str) and (os.path.isfile(item) or (len(item.split()) == 1 and _is_file_name(item))):
+            raise OptionError(
+                f"the content has the text {item[:60]!r}, which names a sound that would not be heard; give "
+                f"Path({item[:60]!r}), or {{'type': 'text', 'text': {item[:60]!r}}} if it is a text"
+            )
 
 
 def _loaded(item: Any) -> Any:

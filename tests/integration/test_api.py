@@ -47,6 +47,16 @@ def test_greedy_tokens_are_those_of_transformers(model, transformers_model, soun
     assert reply.token_ids == reference_tokens(model, transformers_model, messages)
 
 
+def test_a_name_that_would_be_read_as_words_is_refused(model, write_wav):
+    path = write_wav("two words.wav")
+    for name in ("dog.wav", str(path)):
+        for answer in (model.stream, model.answer, lambda one: model.generate([one])):
+            with pytest.raises(OptionError, match=r"names a sound that would not be heard; give Path\('"):
+                answer([{"role": "user", "content": [name, "What do you hear?"]}])
+    kept = [{"type": "text", "text": "dog.wav"}, path, "Is it this.wav or that.wav?"]
+    assert model.answer([{"role": "user", "content": kept}], max_new_tokens=1).usage.audio_tokens > 0
+
+
 @pytest.fixture(scope="module")
 def conversations(sound):
     return [
