@@ -18,7 +18,7 @@ from audioflamingo.types import SAMPLE_RATE_HZ
 MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 768_000
 MAX_CHANNELS = 64
-MAX_AMPLITUDE = 2.0**31  # no PCM value is larger, and the power of much larger ones overflows float32
+MAX_AMPLITUDE = 64.0  # far beyond what clipping or a bad export makes of [-1, 1]: it holds 16-bit values as floats
 BLOCK_VALUES = 1 << 16  # of all channels together; resampled from 1 kHz they make 4 MB
 _TOO_LONG = "Cut it, or raise max_duration_s."
 
@@ -119,14 +119,17 @@ def check_values(samples: Floats, name: str) -> None:
     """Refuse (n,) samples that are no sound.
 
     Raises:
-        AudioError: one is NaN, infinite, or larger than any PCM value.
+        AudioError: one is NaN, infinite, or far larger than 1: the model would hear another sound.
     """
     highest, lowest = np.max(samples, initial=0.0), np.min(samples, initial=0.0)
     if not (np.isfinite(highest) and np.isfinite(lowest)):
         raise AudioError(f"{name} holds samples that are not finite (NaN or Inf). Export it again.")
     peak = max(highest, -lowest)
     if peak > MAX_AMPLITUDE:
-        raise AudioError(f"{name} holds samples of magnitude {peak:.3g}; at most 1 is meant. Scale it to [-1, 1].")
+        raise AudioError(
+            f"{name} holds samples of magnitude {peak:.3g}; at most 1 is meant. Scale it to [-1, 1]; divide 16-bit "
+            "values by 32768."
+        )
 
 
 def _resampler(rate_hz: int) -> Resampler:

@@ -178,6 +178,7 @@ ARRAYS = {
     "minus Inf": (np.full(800, -np.inf, np.float32), "not finite"),
     "beyond float32": (np.full((800, 2), 1e39), "not finite"),
     "overflow of the mean": (np.full((800, 4), 3e38, np.float32), "not finite|of magnitude"),
+    "16-bit values as floats": (np.full(800, 3e4, np.float32), "of magnitude 3e[+]04.*divide 16-bit values by 32768"),
     "too loud": (np.full(800, -1e12, np.float32), "of magnitude 1e[+]12"),
     "too short": (np.zeros(MIN_SAMPLES - 1, np.float32), "320 samples"),
     "complex tensor": (torch.zeros(800, dtype=torch.complex64), "type complex64"),

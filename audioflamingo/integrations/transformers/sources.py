@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from audioflamingo.audio import load
+from audioflamingo.audio.stream import MAX_AMPLITUDE
 from audioflamingo.errors import AudioError
 from audioflamingo.types import Audio
 
 URL_TIMEOUT_S = 30.0
 MAX_URL_BYTES = 256 << 20
-MAX_PEAK = 64.0  # far beyond what clipping or a bad export makes of [-1, 1]; such arrays hold 16-bit values as floats
 
 MAPPING_KEYS = ("array", "bytes", "path")
 
@@ -91,7 +91,7 @@ def _check_array(array: Any, name: str) -> None:
         )
     values = array.detach() if isinstance(array, torch.Tensor) else array
     peak = float(abs(values).max()) if len(values) else 0.0
-    if peak > MAX_PEAK and math.isfinite(peak):
+    if peak > MAX_AMPLITUDE and math.isfinite(peak):
         raise AudioError(
             f"{name} is an array of {array.dtype} that reaches {peak:g}; floating point within [-1, 1] is expected. "
             "Divide 16-bit samples by 32768."
