@@ -8,6 +8,7 @@ only those before it have; a malformed one is an error. The same reports give th
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -250,6 +251,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 def main() -> int:
     """Write everything; returns the exit code."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()  # no word may be lost
     try:
         written = write_pages(ROOT / "benchmarks" / "results", ROOT / "docs", ROOT / "README.md")
     except MalformedError as error:

@@ -10,6 +10,7 @@ from test_schema import REPORT, ROW, SPREAD
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+from benchmarks import report as pages
 from benchmarks.plots import Bars, bars_of, draw, told
 from benchmarks.report import BEGIN, END, MalformedError, read_reports, with_table, write_pages
 
@@ -141,3 +142,12 @@ def test_a_picture_needs_a_row():
 @pytest.mark.parametrize(("time_ms", "text"), [(0.0123, "12.3 µs"), (3.306, "3.31 ms"), (1490.0, "1.49 s")])
 def test_times_are_told_in_a_unit_that_suits(time_ms, text):
     assert told(time_ms) == text
+
+
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("results", 2)])
+def test_help_and_words_that_it_does_not_take_write_nothing(monkeypatch, capsys, word, code):
+    monkeypatch.setattr(sys, "argv", ["report.py", word])
+    monkeypatch.setattr(pages, "write_pages", lambda *_: pytest.fail("it wrote"))
+    with pytest.raises(SystemExit) as left:
+        pages.main()
+    assert left.value.code == code
