@@ -10,7 +10,7 @@ from audioflamingo.longform.lengths import Lengths, lengths_of
 from audioflamingo.longform.phrases import loud_stretches, phrases_of
 from audioflamingo.longform.pieces import pieces_of, stitch
 from audioflamingo.longform.reply import Spoken, spoken_at_once, spoken_in_pieces
-from audioflamingo.longform.transcribe import PIECES_AT_ONCE, Transcriber, place_in, transcribe_long
+from audioflamingo.longform.transcribe import PIECES_AT_ONCE, Transcriber, cut_note, place_in, transcribe_long
 from audioflamingo.longform.transcript import Segment, Transcript
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "as_srt",
     "as_values",
     "as_vtt",
+    "cut_note",
     "lengths_of",
     "loud_stretches",
     "phrases_of",

@@ -88,7 +88,7 @@ def transcribe_long(
             progress(_end_s(some[-1]), audio.duration_s)
     heard = [Segment(piece[0], _end_s(piece), done[number].text) for number, piece in enumerate(pieces)]
     segments = tuple(stitch(heard, place_in(audio)))
-    notes = [_cut_note(one) for number, one in enumerate(heard) if done[number].is_cut]
+    notes = [cut_note(one) for number, one in enumerate(heard) if done[number].is_cut]
     if not notes and not any(one.text for one in segments):
         notes.append(no_speech_note(audio.name))
     return Transcript(segments, audio.duration_s, tuple(notes), tuple(_phrases(audio, segments)))
@@ -107,7 +107,8 @@ def _end_s(piece: tuple[float, Audio]) -> float:
     return piece[0] + piece[1].duration_s
 
 
-def _cut_note(segment: Segment) -> str:
+def cut_note(segment: Segment) -> str:
+    """What the author of a transcript should know of a piece whose answer had no room for all of its words."""
     return f"the words from {segment.start_s:.1f} s to {segment.end_s:.1f} s were cut at max_new_tokens; raise it"
 
 

@@ -22,6 +22,7 @@ from audioflamingo.longform import (
     as_srt,
     as_values,
     as_vtt,
+    cut_note,
     pieces_of,
     place_in,
     stitch,
@@ -34,6 +35,7 @@ from audioflamingo.server.fields import Fields
 from audioflamingo.server.schema import check_model
 from audioflamingo.server.sounds import Listener
 from audioflamingo.server.wire import DONE, begun, event, streamed_events
+from audioflamingo.server.wording import told
 from audioflamingo.server.worker import Worker
 from audioflamingo.types import Audio, Delta, Message, Reply
 
@@ -117,6 +119,9 @@ def parse_transcription(texts: dict[str, list[str]], files: dict[str, UploadFile
     """
     if "file" not in files:
         raise refused("file is missing; send the sound as a file of the form", "file", "missing_field")
+    for name, found in texts.items():
+        if len(found) > 1 and not name.endswith("[]"):
+            raise refused(f"{name} came {len(found)} times; send it once", name)
     values: dict[str, Any] = {name: found[0] for name, found in texts.items() if found != [""]}
     values |= {name: found for name, found in texts.items() if name.endswith("[]")}
     values |= {name: "a file" for name in files if name != "file"}
@@ -221,32 +226,44 @@ async def _sound(worker: Worker, wish: TranscriptionRequest) -> Audio:
 
 async def _events(worker: Worker, wish: TranscriptionRequest) -> AsyncGenerator[bytes, None]:
     """The events of a transcript as it is heard."""
-    text = ""
+    text, notes = "", list[str]()
     async with worker.places.running():
         audio = await _sound(worker, wish)
         model = Batches(worker)
         is_short = audio.duration_s <= model.lengths.longest_piece_s
-        source = _words_of_one(model, audio, wish) if is_short else _words_of_many(model, audio, wish)
+        words_of = _words_of_one if is_short else _words_of_many
+        source = words_of(model, audio, wish, notes)
         async with aclosing(source) as words:
             async for delta in words:
                 text += delta
                 yield event({"type": "transcript.text.delta", "delta": delta})
-    yield event({"type": "transcript.text.done", "text": text, "usage": model.usage})
+    yield event({"type": "transcript.text.done", "text": text, "usage": model.usage, **_noted(notes)})
     yield DONE
 
 
-async def _words_of_one(model: Batches, audio: Audio, wish: TranscriptionRequest) -> AsyncGenerator[str, None]:
-    """The words of a sound of one piece, token by token."""
+def _noted(notes: Sequence[str]) -> dict[str, Any]:
+    """What the author of a transcript should know of; a field of ours, and only where there is any."""
+    return {"notes": [told(note) for note in notes]} if notes else {}
+
+
+async def _words_of_one(
+    model: Batches, audio: Audio, wish: TranscriptionRequest, notes: list[str]
+) -> AsyncGenerator[str, None]:
+    """The words of a sound of one piece, token by token; what is to be told of them is added to `notes`."""
     bare = BareTranscript()
     async with aclosing(model.deltas((Message("user", (audio, TRANSCRIBE_PROMPT)),), wish.options)) as deltas:
         async for delta in deltas:
             if found := bare.feed(delta.text):
                 yield found
+            if delta.finish_reason == "length":
+                notes.append(cut_note(Segment(0.0, audio.duration_s, "")))
     if found := bare.flush():
         yield found
 
 
-async def _words_of_many(model: Batches, audio: Audio, wish: TranscriptionRequest) -> AsyncGenerator[str, None]:
+async def _words_of_many(
+    model: Batches, audio: Audio, wish: TranscriptionRequest, notes: list[str]
+) -> AsyncGenerator[str, None]:
     """The words of a longer sound, a few pieces at a time; the last piece waits for the one that it overlaps with."""
     pieces = list(pieces_of(audio, model.lengths.piece_s, model.lengths.overlap_s))
     heard: list[Segment] = []
@@ -256,6 +273,7 @@ async def _words_of_many(model: Batches, audio: Audio, wish: TranscriptionReques
         replies = await model.answers([(Message("user", (one, TRANSCRIBE_PROMPT)),) for _, one in some], wish.options)
         for (start_s, one), reply in zip(some, replies, strict=True):
             heard.append(Segment(start_s, start_s + one.duration_s, " ".join(spoken_words(reply.text).split())))
+            notes += [cut_note(heard[-1])] if reply.finish_reason == "length" else []
         is_over = len(heard) == len(pieces)
         joined = stitch(heard, place_in(audio))
         certain = joined if is_over else joined[:-1]
@@ -273,7 +291,7 @@ def _response(wish: TranscriptionRequest, transcript: Transcript, usage: dict[st
     if wish.form == "vtt":
         return PlainTextResponse(as_vtt(transcript), media_type="text/vtt")
     if wish.form == "json":
-        return JSONResponse({"text": transcript.text, "usage": usage})
+        return JSONResponse({"text": transcript.text, "usage": usage, **_noted(transcript.notes)})
     return JSONResponse(_verbose(transcript))
 
 
@@ -285,5 +303,5 @@ def _verbose(transcript: Transcript) -> dict[str, Any]:
         for number, one in enumerate(values["segments"])
     ]
     found = {"task": "transcribe", "language": "english", "duration": values["duration_s"], "text": values["text"]}
-    notes = {"notes": values["notes"]} if values["notes"] else {}
-    return {**found, "segments": segments, "usage": {"type": "duration", "seconds": values["duration_s"]}, **notes}
+    usage = {"type": "duration", "seconds": values["duration_s"]}
+    return {**found, "segments": segments, "usage": usage, **_noted(transcript.notes)}

@@ -23,6 +23,7 @@ _REMEDIES = tuple(
         (r", or pass continue_final=True to continue a message of the assistant", ""),
         (r", or pass placeholders=False if it is ordinary text", ", or leave its brackets out if it is ordinary text"),
         (r", or raise max_prompt_tokens \([^)]*\)", ""),
+        (r" were cut at max_new_tokens; raise it", " were cut where the room for an answer ended"),
         (r" \(--max-new-tokens\)", ""),
         (r"more \(max_thought_tokens, --think=N\)", "more (a larger think)"),
         (r"\bmax_thought_tokens is (\d+)", r"think is \1"),

@@ -240,6 +240,21 @@ def test_streams_a_transcript(client, sound):
     assert done.usage.output_tokens == whole.usage.output_tokens > 0
 
 
+@pytest.mark.parametrize("file", [EXAMPLES / "woman_speaking.wav", None], ids=["one piece", "many"])
+def test_words_that_were_cut_are_told_of(serving, client, monkeypatch, file, tmp_path):
+    if file is None:
+        file = tmp_path / "long.wav"
+        samples = load_audio(EXAMPLES / "woman_speaking.wav").samples
+        soundfile.write(file, np.concatenate([samples] * 9), SAMPLE_RATE_HZ)
+    model = serving.worker.model
+    monkeypatch.setattr(model, "defaults", model.defaults.updated({"max_new_tokens": 3}))
+    for form in ("json", "verbose_json"):
+        found = client.audio.transcriptions.create(model="nano", file=file, response_format=form)
+        assert re.fullmatch("the words from 0.0 s to .* s were cut where the room .* ended", found.notes[0])
+    *_, done = client.audio.transcriptions.create(model="nano", file=file, stream=True)
+    assert done.notes == found.notes
+
+
 @pytest.mark.parametrize("form", ["json", "text", "srt", "vtt", "verbose_json"])
 def test_silence_has_no_words_in_any_form(client, form):
     found = client.audio.transcriptions.create(model="nano", file=EXAMPLES / "silence.flac", response_format=form)

@@ -259,6 +259,7 @@ FORMS = [
     ({"file": MAN}, {"prompt": "Names: Ann."}, "prompt", "leave it out"),
     ({"file": MAN}, {"temperature": "warm"}, "temperature", "a number"),
     ({"file": MAN}, {"stream": "maybe"}, "stream", "true or false"),
+    ({"file": MAN}, {"temperature": ["0", "1"]}, "temperature", "came 2 times; send it once"),
     ({"file": MAN}, {"timestamp_granularities[]": "word"}, "timestamp_granularities[]", "segment"),
     ({"file": MAN}, {"speed": "2"}, "speed", "not supported"),
     ({"file": MAN, "other": MAN}, {}, "other", "not supported"),
