@@ -92,6 +92,7 @@ def child(arguments, environment, errors):
     if errors is not None:
         sys.stderr = errors.open("a", buffering=1)
     os.environ.update(environment or {})
+    torch.set_num_threads(1)  # as in this process, whatever OMP_NUM_THREADS says
     sys.exit(main(arguments))
 
 
