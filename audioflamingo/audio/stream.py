@@ -18,7 +18,7 @@ from audioflamingo.types import SAMPLE_RATE_HZ
 MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 768_000
 MAX_CHANNELS = 64
-MAX_AMPLITUDE = 64.0  # far beyond what clipping or a bad export makes of [-1, 1]: it holds 16-bit values as floats
+MAX_AMPLITUDE = 64.0  # more than clipping or a bad export makes of [-1, 1], less than 16-bit values as floats
 BLOCK_VALUES = 1 << 16  # of all channels together; resampled from 1 kHz they make 4 MB
 _TOO_LONG = "Cut it, or raise max_duration_s."
 
