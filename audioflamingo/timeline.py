@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from audioflamingo.errors import OptionError
-from audioflamingo.facts.asking import listed, names_music, names_speech
+from audioflamingo.facts.asking import hears_speech, listed, names_music, names_speech
 from audioflamingo.types import SAMPLE_RATE_HZ, Audio, Message, Reply
 
 Lane = Literal["sound", "speech", "music"]
@@ -82,7 +82,7 @@ def timeline(
     cells = list(itertools.pairwise(sorted({edge for piece in pieces for edge in piece})))
     said = asking.ask("sound")
     # Small models name speech and music, but do not always affirm them.
-    speaks = [is_so or names_speech(one) for is_so, one in zip(asking.affirmed("speech"), said, strict=True)]
+    speaks = [hears_speech(is_so, one) for is_so, one in zip(asking.affirmed("speech"), said, strict=True)]
     plays = [is_so or names_music(one) for is_so, one in zip(asking.affirmed("music"), said, strict=True)]
     speakers = asking.speakers([place for place, is_so in enumerate(speaks) if is_so])
     found: dict[Lane, Labels] = {

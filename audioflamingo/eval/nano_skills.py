@@ -23,7 +23,6 @@ from audioflamingo.eval.nano_items import Instead, Posed, is_right, job_of, pose
 from audioflamingo.prompt import THINK_SUFFIX
 from audioflamingo.world.music import midi
 from audioflamingo.world.skills import (
-    SKILLS,
     at_once,
     by_example,
     chat,
@@ -180,14 +179,12 @@ def _at_once() -> Iterator[Row]:
 
 
 def _later() -> Iterator[Row]:
-    """Tasks that came after the first versions of the embedded model, for one that has learnt them."""
+    """Tasks that came after the first versions of the embedded model."""
     makes = {
         "what sounds at the same time": at_once.simultaneous,
         "nearer, farther, equally far": how_far.distance,
         "one of four numbers": choices.counting_choice,
     }
-    if not all(skill.learnt for skill in SKILLS.values()):
-        return
     for told, make in makes.items():
         yield from _both(told, make, None)
     yield Row("one of four answers to a question", choices.response_choice, _known(longest_s=120.0), share=0.5)

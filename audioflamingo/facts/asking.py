@@ -114,6 +114,14 @@ def names_speech(text: str) -> bool:
     return bool(_SPEECH.search(_DENIED.sub("", text)))
 
 
+def hears_speech(is_affirmed: bool, named: str) -> bool:
+    """Whether somebody speaks, by an answer to "Is anyone speaking?" and what is named by one to "What do you hear?".
+
+    Small models affirm speech in music at times; they name it where it is.
+    """
+    return names_speech(named) or (is_affirmed and listed(named) != ("music",))
+
+
 def _own_options(question: Question, options: dict[str, Any]) -> dict[str, Any]:
     own: dict[str, Any] = {} if "max_new_tokens" in options else {"max_new_tokens": question.max_new_tokens}
     return own if question.choices is None else own | {"choices": tuple(question.choices)}

@@ -10,7 +10,7 @@ from audioflamingo.audio import Source
 from audioflamingo.audio import load as load_audio
 from audioflamingo.errors import AnswerError, OptionError
 from audioflamingo.facts import questions
-from audioflamingo.facts.asking import Asked, answers, listed, names_music, told
+from audioflamingo.facts.asking import Asked, answers, hears_speech, listed, names_music, told
 from audioflamingo.facts.results import Emotion, Pace, SongFacts, Tags
 from audioflamingo.types import Audio
 
@@ -29,7 +29,8 @@ class FactsModel:
             FlamingoError: the sound or an option is not usable.
         """
         sound = load_audio(audio, sample_rate_hz=sample_rate_hz)
-        self._need(sound, questions.IS_SPEECH, options)
+        if not self._hears_speech(sound, options):
+            raise _absent(questions.IS_SPEECH, sound)
         found, untold = told(self._model, sound, (questions.EMOTION, questions.TONE), options)
         label, tone = _chosen(found, questions.EMOTION), found[questions.TONE.name]
         if label == questions.UNCLEAR:
@@ -96,14 +97,10 @@ class FactsModel:
     def _model(self) -> Asked:
         return cast(Asked, self)
 
-    def _need(self, sound: Audio, question: questions.Question, options: dict[str, Any]) -> None:
-        """Check that the sound holds what further questions are about.
-
-        Raises:
-            AnswerError: the model hears none.
-        """
-        if answers(self._model, sound, (question,), options)[question.name] != "yes":
-            raise _absent(question, sound)
+    def _hears_speech(self, sound: Audio, options: dict[str, Any]) -> bool:
+        """Whether the model says so, asked in both ways."""
+        found, _ = told(self._model, sound, (questions.IS_SPEECH, questions.SOUNDS), options)
+        return hears_speech(found[questions.IS_SPEECH.name] == "yes", found[questions.SOUNDS.name] or "")
 
     def _hears_music(self, sound: Audio, options: dict[str, Any]) -> bool:
         """Whether the model says so, asked in either way: small models name it, but do not always affirm it."""

@@ -14,8 +14,8 @@ from audioflamingo.train.nano_step import Weights
 LONG_TOKENS = 16_384
 SMALL_WARM_UP_STEPS = 30
 CHAT_EMA = 0.9993  # some 80 s of steps
-# At the first weights named frames' gradient is seven times the answers' and twenty times the characters', nearly all
-# of it luck (`benchmarks/nano_losses.py`); at these each has about as much as the others.
+# At the first weights named frames' gradient is four times the answers' and thirteen times the characters', most of it
+# luck (`benchmarks/nano_losses.py`); at these each has about as much as the others.
 NAMED = Weights(ctc=1.5, frames=0.05)
 
 

@@ -48,10 +48,10 @@ def corpus(num_sentences: int = NUM_SENTENCES, seed: int = SEED) -> Iterator[str
 
 
 def skill_texts(num_scenes: int = NUM_SCENES, seed: int = SEED) -> Iterator[str]:
-    """Questions and answers of every skill that the embedded model learns. They are rendered, so this takes minutes."""
+    """Questions and answers of the skills that are as old as the tokenizer; rendered, so this takes minutes."""
     world = World("train", strength=0.0, longest_s=SHORT_LONG_S, engines=("espeak-ng",), exact=False)
     for name, skill in SKILLS.items():
-        if not skill.learnt:  # the tokenizer is the embedded model's
+        if not skill.in_tokenizer:
             continue
         for index in range(num_scenes // 2 if skill.is_long else num_scenes):
             made = make(name, world, seed, index)

@@ -257,7 +257,7 @@ def test_the_verb(data, tmp_path):
 
 
 def test_the_verb_searches_with_beams(nano, data, tmp_path, capsys):
-    voice, question = EXAMPLES / "unheard_voice.wav", "Transcribe the input speech."
+    voice, question = EXAMPLES / "man_over_rain.wav", "Transcribe the input speech."
     data.write_text(json.dumps([row("words", voice, f"<sound>\n{question}", "whatever is said")]))
     words = ["eval", "--data", str(data), "--device", "cpu", "--num-beams"]
     assert main([*words, "4", "--length-penalty", "0.5", "--out", str(tmp_path / "out")]) == 0

@@ -279,14 +279,14 @@ def nano():
     return load_model("nano", device="cpu")
 
 
-@pytest.mark.parametrize("limit", [12, None])
+@pytest.mark.parametrize("limit", [24, None])
 def test_thoughts_that_were_cut_are_told(nano, limit):
     sound = REPOSITORY / "examples" / "dog_then_bell.wav"
     question, options = "How many kinds of sound are there?", {"think": True, "max_thought_tokens": limit}
     reply = nano.ask(sound, question, **options)
     with nano.stream([Message("user", (load_audio(sound), question))], **options) as stream:
         last = list(stream)[-1]
-    assert ("the thoughts were ended after 12 tokens" in "".join(reply.notes)) == (limit is not None)
+    assert ("the thoughts were ended after 24 tokens" in "".join(reply.notes)) == (limit is not None)
     assert last.notes == reply.notes
     assert len(reply.notes) == (1 if limit else 0)
     assert ("a church bell ringing" in reply.thoughts) == (limit is None)

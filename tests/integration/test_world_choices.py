@@ -20,7 +20,7 @@ from audioflamingo.world.check import WORDS, check_turn
 from audioflamingo.world.export import Order, export
 from audioflamingo.world.said import replies
 from audioflamingo.world.scenes import Dice
-from audioflamingo.world.skills import SKILLS, choices, make, parse_tasks, phrasings_choices
+from audioflamingo.world.skills import SKILLS, make, parse_tasks, phrasings_choices
 from audioflamingo.world.skills.base import CHOOSE, LETTERS, Job, Truth, choose
 from audioflamingo.world.timeline import World
 
@@ -190,11 +190,11 @@ def test_unknown_sources_follow_the_same_rules():
             assert check_turn([plain(one.clips[0].truth())], plain(asdict(one.dialogues[0][0]))) == []
 
 
-def test_they_are_listed_with_their_families_and_the_embedded_model_knows_nothing_of_them():
+def test_they_are_listed_with_their_families_and_asked_for_in_the_table_and_the_tokenizer_is_older():
     assert "counting_choice" in parse_tasks("AudioSkills")
     assert "response_choice" in parse_tasks("LongAudio")
-    assert {name for name, skill in SKILLS.items() if not skill.learnt} == {"simultaneous", "distance", *TASKS}
-    assert not any(getattr(row.make, "func", row.make).__module__ == choices.__name__ for row in rows())
+    assert {name for name, skill in SKILLS.items() if not skill.in_tokenizer} == {"simultaneous", "distance", *TASKS}
+    assert {SKILLS[task].make for task in TASKS} <= {getattr(row.make, "func", row.make) for row in rows()}
     said = {text.split("\n")[0].removesuffix(f" {CHOOSE}") for text in skill_texts(1)}
     assert said.isdisjoint(phrasings_choices.NUMBER_OF_KINDS)
 

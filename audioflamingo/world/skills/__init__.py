@@ -49,11 +49,14 @@ _ALL = (
     Skill("speech_qa", "AudioSkills", "questions about several statements", speech.speech_qa),
     Skill("unanswerable", "AudioSkills", "what the recording does not say", speech.unanswerable),
     Skill("nothing_there", "AudioSkills", "noise and silence", sounds.nothing_there),
-    Skill("simultaneous", "AudioSkills", "what sounds at the same time", at_once.simultaneous, learnt=False),
-    Skill("distance", "AudioSkills", "which source is nearer, farther, equally far", how_far.distance, learnt=False),
+    Skill("simultaneous", "AudioSkills", "what sounds at the same time", at_once.simultaneous, in_tokenizer=False),
+    Skill(
+        "distance", "AudioSkills", "which source is nearer, farther, equally far", how_far.distance,
+        in_tokenizer=False,
+    ),
     Skill(
         "counting_choice", "AudioSkills", "how often, how many kinds: one of four numbers", choices.counting_choice,
-        learnt=False, coded=True,
+        in_tokenizer=False, coded=True,
     ),
     Skill("emotion", "LongAudio", "the mood of a voice as rendered", speech.emotion),
     Skill("emotion_flip", "LongAudio", "a mood that changes", speech.emotion_flip, is_long=True),
@@ -66,7 +69,7 @@ _ALL = (
     Skill("response", "LongAudio", "what is answered to a question", long.response_qa, is_long=True),
     Skill(
         "response_choice", "LongAudio", "what is answered to a question: one of four", choices.response_choice,
-        is_long=True, learnt=False, coded=True,
+        is_long=True, in_tokenizer=False, coded=True,
     ),
     Skill("think", "AF-Think", "evidence with times, then the answer", think.think),
     Skill("chat", "AF-Chat", "dialogues over several clips", chat.chat, paired=False),

@@ -136,7 +136,7 @@ class Skill:
         make: does a job.
         paired: whether flipped jobs ask the same question with another answer.
         is_long: whether scenes last 30 s and more.
-        learnt: whether the embedded model was trained on it; its tokenizer and its table know nothing of other skills.
+        in_tokenizer: whether the embedded model's tokenizer was made of its words, too; it is older than some skills.
         coded: whether clips go through codecs, as often as the world's strength says.
     """
 
@@ -146,7 +146,7 @@ class Skill:
     make: Callable[[Job], Made]
     paired: bool = True
     is_long: bool = False
-    learnt: bool = True
+    in_tokenizer: bool = True
     coded: bool = False
 
 

@@ -61,7 +61,19 @@ class Scripted(FactsModel):
 def test_the_emotion_of_a_speaker():
     model = Scripted()
     assert model.emotion(SOUND) == Emotion("angry", "Sharp and loud.", "A raised pitch, hurried words.")
-    assert model.asked[1][0].endswith("options:\n" + "\n".join(model.asked[1][1]["choices"]))
+    assert model.asked[2][0].endswith("options:\n" + "\n".join(model.asked[2][1]["choices"]))
+
+
+@pytest.mark.parametrize(
+    ("named", "speaks"), [("Music.", False), ("Music, then a man speaking.", True), ("Rain.", True)]
+)
+def test_speech_that_is_affirmed_in_nothing_but_music_is_not_believed(named, speaks):
+    model = Scripted(**{"What do you hear?": named})
+    if speaks:
+        assert model.emotion(SOUND).label == "angry"
+    else:
+        with pytest.raises(AnswerError, match="hears no speech"):
+            model.emotion(SOUND)
 
 
 def test_the_facts_of_a_song():
