@@ -33,6 +33,7 @@ from audioflamingo.world.skills import (
     several,
     sounds,
     speech,
+    there,
     times,
     whole,
 )
@@ -181,6 +182,7 @@ def _at_once() -> Iterator[Row]:
 def _later() -> Iterator[Row]:
     """Tasks that came after the first versions of the embedded model."""
     makes = {
+        "is anyone speaking, is there music": there.speech_or_music,
         "what sounds at the same time": at_once.simultaneous,
         "nearer, farther, equally far": how_far.distance,
         "one of four numbers": choices.counting_choice,

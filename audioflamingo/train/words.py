@@ -15,8 +15,8 @@ from pathlib import Path
 from audioflamingo.prompt import CHAT_TEMPLATE
 from audioflamingo.world import sounds, tasks
 from audioflamingo.world.scenes import Dice
-from audioflamingo.world.skills import SKILLS, make
-from audioflamingo.world.skills.base import Job
+from audioflamingo.world.skills import SKILLS, make, there
+from audioflamingo.world.skills.base import Job, Turn
 from audioflamingo.world.skills.every import every_turn
 from audioflamingo.world.text import SentenceGenerator, normalise
 from audioflamingo.world.timeline import World
@@ -58,9 +58,14 @@ def skill_texts(num_scenes: int = NUM_SCENES, seed: int = SEED) -> Iterator[str]
             turns = [turn for dialogue in made.dialogues for turn in dialogue]
             asking = random.Random(repr((seed, name, index)))
             job = Job(world, Dice.of(seed, index), asking, asking)
-            turns += [turn for clip in made.clips for turn in every_turn(clip, job)]
+            turns += [turn for clip in made.clips for turn in every_turn(clip, job) if not is_younger(turn)]
             for turn in turns:
                 yield from (turn.question, turn.answer)
+
+
+def is_younger(turn: Turn) -> bool:
+    """Whether a turn asks, as any scene is asked since, for speech or music."""
+    return turn.rule == "present" and turn.about["kind"] in there.BOTH
 
 
 def train_tokenizer(

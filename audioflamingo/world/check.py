@@ -303,6 +303,8 @@ def _clauses(truth: Truth) -> list[str]:
         if event["kind"] == "speech":
             who = "woman" if event["voice"]["sex"] == "female" else "man"
             clauses.append(f'a {who} says: "{event["text"].rstrip(".").lower()}"')
+        elif event["kind"] == "music" and "piece" not in event:
+            clauses.append("music plays")
         elif event["kind"] == "music":
             clauses += [
                 event["piece"]["style"],

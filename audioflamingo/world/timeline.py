@@ -42,6 +42,7 @@ SHORTEST_S, LONGEST_S = 1.0, 600.0
 SPEECH_LEVEL, SOUND_PEAK, MUSIC_LEVEL = 0.1, 0.5, 0.12
 EVEN_LOUDNESS = 0.12  # of sounds that are to be equally loud, by `distance.loudness`; speech has about as much
 BED_LOOP_S, BED_FADE_S = 12.0, 0.5
+FADE_SAMPLES = 320  # 20 ms, so that a part of a piece does not begin with a click
 GAP_S = (0.35, 1.0)
 FULL_SCALE = 0.98
 VOICE_VARIETY = 0.5
@@ -273,18 +274,28 @@ class Stage:
         )  # fmt: skip
 
     def music(
-        self, score: Score, *, start_s: float | None = None, level_db: float = 0.0, layer: Layer = "front"
-    ) -> Heard:
-        """A piece; as often as the world says through a soundfont where it has any."""
+        self, score: Score, *, start_s: float | None = None, level_db: float = 0.0, layer: Layer = "front",
+        part_s: tuple[float, float] | None = None,
+    ) -> Heard:  # fmt: skip
+        """A piece; as often as the world says through a soundfont where it has any.
+
+        Args:
+            score: the piece.
+            start_s: None puts it where the last thing ends.
+            level_db: against other music.
+            layer: in front, or behind all else.
+            part_s: the seconds of it that are heard; then no facts of the piece are told. None takes it whole.
+        """
         fonts = self.world.soundfonts
         if fonts and self.dice.plain.random() < self.world.soundfont_share:
             samples = midi.render_with_font(score, self.dice.plain.choice(fonts))
         else:
             samples = synth.render(score, self.dice.numeric, held_out=self.world.unknown, variety=self.world.variety)
         gain = MUSIC_LEVEL / (rooms.active_rms(samples) + 1e-9) * _amplitude(level_db)
-        return self._put(
-            samples * np.float32(gain), "music", start_s, level_db=level_db, piece=score.truth(), layer=layer
-        )
+        if part_s is not None:
+            samples = _part(samples, *part_s)
+        piece = None if part_s else score.truth()
+        return self._put(samples * np.float32(gain), "music", start_s, level_db=level_db, piece=piece, layer=layer)
 
     def bed(self, kind: str) -> None:
         """A steady sound behind everything, from the beginning to the end."""
@@ -356,6 +367,15 @@ class Stage:
         if not self.pieces:
             return np.asarray(bed * np.float32(0.3), np.float32)
         return rooms.mix_at_snr(out, bed, self.dice.plain.uniform(8.0, 16.0))
+
+
+def _part(samples: Samples, start_s: float, end_s: float) -> Samples:
+    """Some seconds of a sound, faded in and out."""
+    found = samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)].copy()
+    ramp = np.linspace(0.0, 1.0, min(FADE_SAMPLES, len(found)), dtype=np.float32)
+    found[: len(ramp)] *= ramp
+    found[len(found) - len(ramp) :] *= ramp[::-1]
+    return found
 
 
 def looped(samples: Samples, num: int) -> Samples:

@@ -193,7 +193,9 @@ def test_unknown_sources_follow_the_same_rules():
 def test_they_are_listed_with_their_families_and_asked_for_in_the_table_and_the_tokenizer_is_older():
     assert "counting_choice" in parse_tasks("AudioSkills")
     assert "response_choice" in parse_tasks("LongAudio")
-    assert {name for name, skill in SKILLS.items() if not skill.in_tokenizer} == {"simultaneous", "distance", *TASKS}
+    assert {name for name, skill in SKILLS.items() if not skill.in_tokenizer} == {
+        "simultaneous", "distance", "speech_or_music", *TASKS,
+    }  # fmt: skip
     assert {SKILLS[task].make for task in TASKS} <= {getattr(row.make, "func", row.make) for row in rows()}
     said = {text.split("\n")[0].removesuffix(f" {CHOOSE}") for text in skill_texts(1)}
     assert said.isdisjoint(phrasings_choices.NUMBER_OF_KINDS)

@@ -23,6 +23,7 @@ from audioflamingo.world.skills import (
     several,
     sounds,
     speech,
+    there,
     think,
     whole,
 )
@@ -49,6 +50,10 @@ _ALL = (
     Skill("speech_qa", "AudioSkills", "questions about several statements", speech.speech_qa),
     Skill("unanswerable", "AudioSkills", "what the recording does not say", speech.unanswerable),
     Skill("nothing_there", "AudioSkills", "noise and silence", sounds.nothing_there),
+    Skill(
+        "speech_or_music", "AudioSkills", "is anyone speaking, is there music", there.speech_or_music,
+        in_tokenizer=False,
+    ),
     Skill("simultaneous", "AudioSkills", "what sounds at the same time", at_once.simultaneous, in_tokenizer=False),
     Skill(
         "distance", "AudioSkills", "which source is nearer, farther, equally far", how_far.distance,

@@ -12,7 +12,7 @@ from audioflamingo.world.cast import MOODS
 from audioflamingo.world.check_music import MUSIC_RULES
 from audioflamingo.world.patterns import PATTERNS
 from audioflamingo.world.said import WORDS, question_about
-from audioflamingo.world.skills import music, sounds, times, whole
+from audioflamingo.world.skills import music, sounds, there, times, whole
 from audioflamingo.world.skills.base import (
     EVENT_KINDS,
     ORDINALS,
@@ -67,8 +67,8 @@ def every_turn(timeline: Timeline, job: Job) -> list[Turn]:
         timeline: what is heard.
         job: whose `asking` draws phrasings and forms, and what is asked for.
     """
-    return [turn for about in (_order, _numbers, _times, _behind, _voices, _manner, _words, _facts, _music, _all)
-            for turn in about(timeline, job)]  # fmt: skip
+    every = (_order, _numbers, _times, _behind, _voices, _manner, _words, _facts, _music, _all, _there)
+    return [turn for about in every for turn in about(timeline, job)]
 
 
 def _named(events: tuple[Heard, ...]) -> str:
@@ -243,6 +243,12 @@ def is_defined(sub: SubSkill, piece: Mapping[str, Any]) -> bool:
     if sub.name in ("late", "mode") and (piece["late"] is None) == (sub.name == "late"):
         return False
     return MUSIC_RULES[f"music_{sub.name}"](piece) in tuple(sub.values)
+
+
+def _there(timeline: Timeline, job: Job) -> Iterator[Turn]:
+    """Whether there is speech, or music."""
+    kind = job.asking.choice(there.BOTH)
+    yield there.present_turn(job, kind, any(event.kind == kind for event in timeline.events))
 
 
 def _all(timeline: Timeline, job: Job) -> Iterator[Turn]:

@@ -90,6 +90,21 @@ VOICES_TOGETHER = (
     "Does the second voice begin while the first one still speaks?",
     "Do both voices speak at the same time?",
 )
+MUSIC_THERE = (
+    "Is there music?",
+    "Does music play?",
+    "Do you hear music?",
+    "Is any music playing?",
+    "Can you hear music?",
+    "Is music heard?",
+    "Does anybody play music?",
+    "Tell me whether there is music.",
+    "Say if music is heard.",
+    "Please tell if any music plays.",
+    "Any music?",
+    "Is there any music in it?",
+    "Is there music to be heard?",
+)
 NEARER = (
     "Which is nearer, {a} or {b}?",
     "What is closer to the microphone: {a} or {b}?",

@@ -179,8 +179,35 @@ def _after_topic(turn: Turn, timeline: Timeline) -> str:
     return f"The words about {topic} end at {end_s:.1f}s, next at {follows.start_s:.1f}s is {label(follows.kind)}."
 
 
+def _heard(turn: Turn, timeline: Timeline) -> str:
+    return f"In order: {turn.answer[:1].lower()}{turn.answer[1:]}"
+
+
+def _behind(turn: Turn, timeline: Timeline) -> str:
+    return f"Behind all else: {label(turn.value)}."
+
+
+def _sex(turn: Turn, timeline: Timeline) -> str:
+    return f"All that is said is said by {person(next(event for event in timeline.front if event.voice))}."
+
+
+def _num_voices(turn: Turn, timeline: Timeline) -> str:
+    return f"Different voices: {number_word(turn.value)}."
+
+
+def _words(turn: Turn, timeline: Timeline) -> str:
+    return "What is said, in order."
+
+
+def _everything(turn: Turn, timeline: Timeline) -> str:
+    return "All of this, in order."
+
+
 STEPS: dict[str, Callable[[Turn, Timeline], str]] = {
     "count": _count, "num_kinds": _num_kinds, "nth": _nth, "after": _beside, "before": _beside, "earlier": _earlier,
     "longest": _longest, "loudest": _loudest, "trend": _trend, "present": _present, "place": _place, "fact": _fact,
     "after_topic": _after_topic,
+    # Questions that need no thoughts, so that one who asks them with thoughts gets no worse an answer.
+    "heard": _heard, "background": _behind, "sex": _sex, "num_voices": _num_voices, "transcript": _words,
+    "caption": _everything,
 }  # fmt: skip

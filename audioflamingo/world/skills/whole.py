@@ -113,7 +113,7 @@ def _clause(event: Heard) -> str:
     if event.piece is not None:
         names = [part["instrument"] for part in event.piece["parts"]]
         return f"a {event.piece['style']} piece in a {event.piece['mode']} key is played by {_joined(names)}"
-    return sounds.KINDS[event.kind].sentence
+    return "music plays" if event.kind == "music" else sounds.KINDS[event.kind].sentence
 
 
 def _joined(names: list[str]) -> str:

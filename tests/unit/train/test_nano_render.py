@@ -130,7 +130,6 @@ def test_what_do_you_hear_about_several_clips_is_answered_by_all_that_come_with_
         first = nano_render._across(clips, job, comparable=True)[0]
         if first.question in nano_render.tasks.IDENTIFY:
             asked.append(first)
-    assert asked
-    for first in asked:  # of a group that comes first, or of all
-        assert len(first.clips) > 1
-        assert first.answer.count(" clip: ") == len(first.clips)
+    assert any(len(first.clips) > 1 for first in asked)
+    for first in asked:  # of a clip or a group that comes first, or of all
+        assert first.answer.count(" clip: ") == (len(first.clips) if len(first.clips) > 1 else 0)
