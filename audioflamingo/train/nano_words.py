@@ -6,6 +6,8 @@ import random
 import re
 from functools import cache
 
+from audioflamingo.world import tasks
+from audioflamingo.world.skills import whole
 from audioflamingo.world.sounds import KINDS
 
 OTHERWISE_SHARE = 0.3  # of the names of sounds in questions
@@ -20,6 +22,22 @@ AFTER = (
     " Answer briefly.", " Please.", " Thank you.", " Be short.", " Tell me.", " Give the answer only.", " Thanks!",
     " Answer in a word or two.",
 )  # fmt: skip
+# Transcripts are what is asked for most, in words that no list holds.
+COMPOSED_SHARE = 0.35  # of the questions for a transcript
+ASKED_FOR_WORDS = frozenset((*tasks.TRANSCRIBE, *whole.TRANSCRIBE))
+WORDS_HELD_OUT = frozenset((tasks.TRANSCRIBE[-1], whole.TRANSCRIBE[-1]))
+WHAT_IS_SAID = (
+    "the speech", "the audio", "what is said", "the recording", "the words", "the spoken words", "everything said",
+    "all that is said", "what you hear being said", "the talk", "this speech", "the voice", "what the person says",
+    "every word", "the sentence", "what is being said",
+)  # fmt: skip
+WRITE = (
+    "transcribe {}", "write down {}", "write out {}", "type {}", "type out {}", "note down {}", "turn {} into text",
+    "convert {} to text", "put {} into writing", "put {} down in writing", "put {} on paper", "get {} into text",
+    "give me {} as text", "give {} in writing", "spell out {}", "make a transcript of {}", "produce a transcript of {}",
+    "take down {}", "render {} as text", "repeat {}",
+)  # fmt: skip
+REQUESTS = ("{}.", "Please {}.", "{}, please.", "Can you {}?", "Could you {}?", "I want you to {}.", "Now {}.", "{}")
 
 
 @cache
@@ -52,6 +70,15 @@ def otherwise(text: str, rng: random.Random) -> str:
     return _labels().sub(name, text)
 
 
+def asking_for_words(rng: random.Random) -> str:
+    """A request for a transcript, put together from a verb, what is to be written, and how one asks; none held out."""
+    while True:
+        text = rng.choice(REQUESTS).format(rng.choice(WRITE).format(rng.choice(WHAT_IS_SAID)))
+        text = text[:1].upper() + text[1:]
+        if not any(held_out.rstrip(".?").lower() in text.lower() for held_out in WORDS_HELD_OUT):
+            return text
+
+
 def reworded(question: str, rng: random.Random, num_clips: int = 1) -> str:
     """Most questions as they are; options and all lines after the first stay in any case.
 
@@ -60,6 +87,8 @@ def reworded(question: str, rng: random.Random, num_clips: int = 1) -> str:
         rng: draws.
         num_clips: that come with it: "listen to this" is said of one.
     """
+    if question in ASKED_FOR_WORDS and rng.random() < COMPOSED_SHARE:
+        question = asking_for_words(rng)
     first, line, rest = question.partition("\n")
     head, choose, options = first.partition(" Choose the correct option")
     head = otherwise(head, rng)

@@ -9,7 +9,7 @@ from audioflamingo.model.weights import resolve
 from audioflamingo.train import nano_render
 from audioflamingo.train.nano_items import SAMPLES_PER_TOKEN, PlainTokenizer
 from audioflamingo.train.nano_render import LONG_S, MOST_TURNS, SKILL_SHARES, item_of
-from audioflamingo.train.nano_words import BEFORE, other_names, reworded
+from audioflamingo.train.nano_words import BEFORE, WORDS_HELD_OUT, asking_for_words, other_names, reworded
 from audioflamingo.world.scenes import Dice
 from audioflamingo.world.skills import SKILLS, make
 from audioflamingo.world.skills.base import Job
@@ -120,6 +120,17 @@ def test_other_names_stand_in_questions_and_never_in_options():
     }  # fmt: skip
     assert {tuple(text.split("\n")[1:]) for text in seen} == {("(A) a rooster crowing", "(B) a dog barking")}
     assert all("a bird" not in names and "a clock" not in names for names in other_names().values())  # of several kinds
+
+
+def test_transcripts_are_asked_for_in_many_words_and_never_in_those_held_out():
+    composed = [asking_for_words(random.Random(seed)) for seed in range(4_000)]
+    assert len(set(composed)) > 1_000
+    assert {"Put the speech into writing.", "What are the words that are spoken?"} == WORDS_HELD_OUT
+    assert not any("the speech into writing" in text.lower() for text in composed)
+    assert {"Put what is said into writing.", "Please transcribe the speech."} <= set(composed)
+    asked = [reworded("Transcript?", random.Random(seed)) for seed in range(1_000)]
+    assert 250 < sum("ranscript?" not in text and text[-9:] != "ranscript" for text in asked) < 600
+    assert not any("ranscri" in reworded("Which is it?", random.Random(seed)) for seed in range(1_000))
 
 
 def test_what_do_you_hear_about_several_clips_is_answered_by_all_that_come_with_it():
