@@ -111,6 +111,11 @@ def refine() -> NanoRecipe:
     return NanoRecipe(phases=(Phase(0.0, Mode(NAMED)),))
 
 
+def finish() -> NanoRecipe:
+    """Like `refine`, on more of what is known least."""
+    return replace(refine(), mixture="finish")
+
+
 def think() -> NanoRecipe:
     """Stage 3.5: an adapter that reasons, on the frozen model."""
     mode = Mode(Weights(ctc=0.0, frames=0.0, clock=0.0))
@@ -131,8 +136,8 @@ def later_clips() -> NanoRecipe:
 
 
 RECIPES = {
-    "from_nothing": from_nothing, "all_tasks": all_tasks, "chat": chat, "refine": refine, "think": think,
-    "later_clips": later_clips,
+    "from_nothing": from_nothing, "all_tasks": all_tasks, "chat": chat, "refine": refine, "finish": finish,
+    "think": think, "later_clips": later_clips,
 }  # fmt: skip
 
 
