@@ -22,6 +22,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -62,7 +63,9 @@ def made(talk: Talk, seconds: float, seed: int) -> tuple[Audio, list[Segment]]:
     dice = Dice.of(SEED, seed)
     source = Source("test", engines=talk.engines, strength=0.0)
     speaker = draw_speaker(random.Random(repr((SEED, seed))), talk.engines) if talk.one_voice else None
-    parts, said, num = list[np.ndarray](), list[Segment](), 0
+    parts: list[npt.NDArray[np.float32]] = []
+    said: list[Segment] = []
+    num = 0
     while num < seconds * SAMPLE_RATE_HZ:
         samples, text, _ = spoken(source, dice, speaker)
         said.append(Segment(num / SAMPLE_RATE_HZ, (num + len(samples)) / SAMPLE_RATE_HZ, text))
@@ -114,7 +117,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     model = audioflamingo.load_model("nano")
-    rows = list[dict[str, object]]()
+    rows: list[dict[str, object]] = []
     for seed, talk in enumerate(TALKS):
         audio, said = made(talk, 60.0 * talk.minutes * chosen.share, seed)
         for piece_s, overlap_s in PIECES:

@@ -58,12 +58,12 @@ def skill_texts(num_scenes: int = NUM_SCENES, seed: int = SEED) -> Iterator[str]
             turns = [turn for dialogue in made.dialogues for turn in dialogue]
             asking = random.Random(repr((seed, name, index)))
             job = Job(world, Dice.of(seed, index), asking, asking)
-            turns += [turn for clip in made.clips for turn in every_turn(clip, job) if not is_younger(turn)]
+            turns += [turn for clip in made.clips for turn in every_turn(clip, job) if not _is_younger(turn)]
             for turn in turns:
                 yield from (turn.question, turn.answer)
 
 
-def is_younger(turn: Turn) -> bool:
+def _is_younger(turn: Turn) -> bool:
     """Whether a turn asks, as any scene is asked since, for speech or music."""
     return turn.rule == "present" and turn.about["kind"] in there.BOTH
 

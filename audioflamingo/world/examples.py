@@ -24,7 +24,7 @@ import soundfile
 from audioflamingo.types import SAMPLE_RATE_HZ
 from audioflamingo.world import rooms, sounds, tasks
 from audioflamingo.world.scenes import Dice, Event, Samples, Scene, Source, place, spoken
-from audioflamingo.world.skills.base import ORDINALS
+from audioflamingo.world.skills.base import clip_by_clip
 from audioflamingo.world.voices import Sex, Speaker, draw_speaker
 
 SEED = 9_000  # training's seeds have three numbers, the measured table's begin with another one
@@ -145,13 +145,11 @@ def entries(scenes: dict[str, Scene]) -> Iterator[dict[str, Any]]:
                 "made": example.made,
                 "seed": [SEED, place_],
             }
-    heard = [tasks.heard(scenes[name]) for name in SEVERAL]
+    heard = [tasks.heard(scenes[name]).rstrip(".") for name in SEVERAL]
     yield {
         "files": list(SEVERAL),
         "question": _HEAR[0],
-        "answer": " ".join(
-            f"{ORDINALS[at].capitalize()} clip: {one[0].lower()}{one[1:]}" for at, one in enumerate(heard)
-        ),
+        "answer": clip_by_clip([one[0].lower() + one[1:] for one in heard]),
         "made": "two of the sounds above, given together",
         "seed": None,
     }

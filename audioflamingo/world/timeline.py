@@ -42,7 +42,6 @@ SHORTEST_S, LONGEST_S = 1.0, 600.0
 SPEECH_LEVEL, SOUND_PEAK, MUSIC_LEVEL = 0.1, 0.5, 0.12
 EVEN_LOUDNESS = 0.12  # of sounds that are to be equally loud, by `distance.loudness`; speech has about as much
 BED_LOOP_S, BED_FADE_S = 12.0, 0.5
-FADE_SAMPLES = 320  # 20 ms, so that a part of a piece does not begin with a click
 GAP_S = (0.35, 1.0)
 FULL_SCALE = 0.98
 VOICE_VARIETY = 0.5
@@ -292,9 +291,9 @@ class Stage:
         else:
             samples = synth.render(score, self.dice.numeric, held_out=self.world.unknown, variety=self.world.variety)
         gain = MUSIC_LEVEL / (rooms.active_rms(samples) + 1e-9) * _amplitude(level_db)
+        piece = score.truth() if part_s is None else None
         if part_s is not None:
-            samples = _part(samples, *part_s)
-        piece = None if part_s else score.truth()
+            samples = synth.excerpt(samples, *part_s)
         return self._put(samples * np.float32(gain), "music", start_s, level_db=level_db, piece=piece, layer=layer)
 
     def bed(self, kind: str) -> None:
@@ -367,15 +366,6 @@ class Stage:
         if not self.pieces:
             return np.asarray(bed * np.float32(0.3), np.float32)
         return rooms.mix_at_snr(out, bed, self.dice.plain.uniform(8.0, 16.0))
-
-
-def _part(samples: Samples, start_s: float, end_s: float) -> Samples:
-    """Some seconds of a sound, faded in and out."""
-    found = samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)].copy()
-    ramp = np.linspace(0.0, 1.0, min(FADE_SAMPLES, len(found)), dtype=np.float32)
-    found[: len(ramp)] *= ramp
-    found[len(found) - len(ramp) :] *= ramp[::-1]
-    return found
 
 
 def looped(samples: Samples, num: int) -> Samples:

@@ -27,6 +27,7 @@ TABLE_SIZE = 4_096
 HIGHEST_PARTIAL_HZ = 7_200.0
 RELEASE_S = 0.08
 RING_S = 0.35  # decaying notes ring on after their end
+EXCERPT_FADE_S = 0.02
 DB60 = 6.908
 PEAK = 0.9
 PART_LEVELS = {"melody": 1.0, "second voice": 1.0, "chords": 0.5, "bass": 0.9, "drums": 0.8}
@@ -81,6 +82,15 @@ def finish(samples: Samples) -> Samples:
     fade = min(len(samples), round(0.05 * SAMPLE_RATE_HZ))
     samples[len(samples) - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
     return np.asarray(samples * np.float32(PEAK / max(float(np.abs(samples).max(initial=0.0)), 1e-9)))
+
+
+def excerpt(samples: Samples, start_s: float, end_s: float) -> Samples:
+    """Some seconds of a piece, faded in and out within 20 ms, so that they do not click."""
+    found = samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)].copy()
+    ramp = np.linspace(0.0, 1.0, min(round(EXCERPT_FADE_S * SAMPLE_RATE_HZ), len(found)), dtype=np.float32)
+    found[: len(ramp)] *= ramp
+    found[len(found) - len(ramp) :] *= ramp[::-1]
+    return found
 
 
 def _add_part(out: Samples, score: Score, part: Part, desk: Desk) -> None:

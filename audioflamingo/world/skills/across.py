@@ -19,6 +19,7 @@ from audioflamingo.world.skills.base import (
     Truth,
     Turn,
     ask,
+    clip_by_clip,
     happens,
     label,
     number_word,
@@ -191,7 +192,7 @@ def how_many_have(job: Job, num: int, kind: str, found: int) -> Turn:
 def each(job: Job, clips: Clips) -> Turn:
     """What all of the clips contain, one by one."""
     value = [[event.kind for event in clip.front] for clip in clips]
-    told = " ".join(f"{ORDINALS[place].capitalize()} clip: {named(clip)}." for place, clip in enumerate(clips))
+    told = clip_by_clip([named(clip) for clip in clips])
     return Turn(job.phrasing.of(EACH, these=these(job, len(clips))), told, "each", {"so_far": len(clips)}, value)
 
 

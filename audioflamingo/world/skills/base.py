@@ -170,6 +170,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
+def clip_by_clip(told: Sequence[str]) -> str:
+    """What each of several clips contains: "First clip: a dog barking. Second clip: rain falling."."""
+    return " ".join(f"{ORDINALS[place].capitalize()} clip: {one}." for place, one in enumerate(told))
+
+
 def person(event: Heard) -> str:
     """The speaker: "a woman" or "a man"."""
     assert event.voice is not None

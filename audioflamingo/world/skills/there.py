@@ -37,7 +37,7 @@ def present_turn(job: Job, kind: str, there: bool) -> Turn:
 def _scene(job: Job, wanted: set[str], sound: str | None) -> Timeline:
     """What is wanted, in any order or speech over music, with silence before and behind."""
     rng, stage = job.dice.plain, job.stage()
-    _wait(job, stage)
+    stage.pause(_silence_s(job))
     if wanted == set(BOTH) and rng.random() < 0.5:
         _music(job, stage, UNDER_DB)
         begun_s, end_s = stage.events[-1].start_s, stage.clock_s
@@ -55,10 +55,6 @@ def _scene(job: Job, wanted: set[str], sound: str | None) -> Timeline:
         else:
             stage.sound(kind)
     return stage.close(duration_s=stage.clock_s + _silence_s(job))
-
-
-def _wait(job: Job, stage: Stage) -> None:
-    stage.pause(_silence_s(job))
 
 
 def _silence_s(job: Job) -> float:
