@@ -19,7 +19,7 @@ from torch import Tensor
 from audioflamingo.config import ENCODER_FRAMES_PER_WINDOW
 from audioflamingo.train.nano_labels import FRAME_INDEX
 
-SAMPLES_PER_FRAME = 320  # encoder frames of 20 ms
+SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN = 320, 640  # encoder frames of 20 ms, audio tokens of 40 ms
 GAP_FRAMES = 2  # mel frames between windows: one that the last convolution sees, one that is silence to the next
 NUM_CLOCKS = 512
 REST_TOKENS = 512  # what is left over is attended to in pieces of so many: work that nobody needs
@@ -220,6 +220,8 @@ def _decoder(
     is_audio = (ids == placeholder) & (learnt == 0)
     owner = np.repeat(np.arange(len(picked)), lengths)
     targets = np.flatnonzero(learnt)
+    num_heard = sum(num // SAMPLES_PER_TOKEN for one in picked for _, num in one.windows)
+    assert int(is_audio.sum()) == num_heard, f"{is_audio.sum()} places of audio tokens for {num_heard}"
     assert int(np.max(lengths)) <= shape.longest_tokens, f"a conversation of {np.max(lengths)} tokens"
     answer = np.cumsum(np.diff(targets, prepend=-2) > 1) - 1
     # A transcript counts more than a word, not 30 times more.
@@ -251,7 +253,7 @@ def _clock(picked: Sequence[Picked], is_audio: npt.NDArray[np.bool_], rng: np.ra
     if not len(places):
         nowhere = np.zeros(NUM_CLOCKS, np.int64)
         return {"clock_place": nowhere, "clock_s": np.full(NUM_CLOCKS, -1, np.int64), "clock_clip": nowhere}
-    tokens = np.array([num // 640 for one in picked for _, num in one.windows], np.int64)
+    tokens = np.array([num // SAMPLES_PER_TOKEN for one in picked for _, num in one.windows], np.int64)
     clips = np.concatenate([np.asarray(one.clips, np.int64) for one in picked])
     owner = np.repeat(np.arange(len(picked)), [len(one.windows) for one in picked])
     # Windows of a clip stand side by side; where either changes, another clip begins.
@@ -266,7 +268,7 @@ def _clock(picked: Sequence[Picked], is_audio: npt.NDArray[np.bool_], rng: np.ra
 
 
 def _labels(picked: Sequence[Picked], windows: Sequence[tuple[int, int]], shape: Shape) -> dict[str, npt.NDArray[Any]]:
-    tokens = np.array([num // 640 for _, num in windows], np.int64)
+    tokens = np.array([num // SAMPLES_PER_TOKEN for _, num in windows], np.int64)
     starts = np.cumsum(tokens) - tokens
     spans = [np.zeros((0, 3), np.int64)]
     for start, labels in zip(starts, (labels for one in picked for labels in one.labels), strict=True):

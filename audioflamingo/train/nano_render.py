@@ -80,8 +80,8 @@ CHAT_SHARES: dict[str, float] = {
 }  # fmt: skip
 # All tasks, with more of what is right less often than nine times in ten (docs/nano.md).
 FINISH_SHARES: dict[str, float] = {
-    **PLAIN_SHARES, **SKILL_SHARES, "by_example": 14.0, "counting_choice": 3.0, "simultaneous": 2.0, "distance": 2.0,
-    "speech_or_music": 4.0,
+    **PLAIN_SHARES, **SKILL_SHARES, "speech": 84.0, "by_example": 14.0, "counting": 9.0, "counting_choice": 3.0,
+    "simultaneous": 2.5, "distance": 2.5, "speech_or_music": 4.0,
 }  # fmt: skip
 # Clips that come in one by one, and enough of what fits into small steps.
 LATER_SHARES: dict[str, float] = {

@@ -26,8 +26,8 @@ from audioflamingo.train.nano_items import (
     windows_of,
 )
 from audioflamingo.train.nano_labels import FRAME_INDEX
-from audioflamingo.train.nano_plan import Shape
-from audioflamingo.train.nano_pool import Draws, ItemPool, is_long_step
+from audioflamingo.train.nano_plan import Shape, make_plan
+from audioflamingo.train.nano_pool import Draws, ItemPool, Shard, Table, is_long_step
 from audioflamingo.types import Audio, Message
 
 SHORT = Shape(2_000, 1_600, 40, 80, 400, 400, longest_tokens=800)
@@ -219,3 +219,45 @@ def test_conversations_about_several_clips_can_be_left_out(tmp_path):
         heard[one_clip] = set(pool.samples[torch.cat(starts)].tolist())
     assert {5, 7} <= heard[False]
     assert heard[True] == {1, 2}
+
+
+class Least(np.random.Generator):
+    """Draws nothing but zeros."""
+
+    def random(self, size=None):
+        return np.zeros(size)
+
+
+def many(num, weights):
+    """The arrays of a shard with so many items of one token, each with conversations of these weights."""
+    count = len(weights)
+    return {
+        "item_windows": np.arange(num + 1), "item_sequences": np.arange(num + 1) * count,
+        "samples_offsets": np.arange(num + 1) * 640, "labels_offsets": np.zeros(num + 1, np.int64),
+        "clips": np.zeros(num, np.uint8), "ids_offsets": np.arange(num * count + 1),
+        "learnt": np.ones(num * count, np.uint8), "weights": np.tile(weights, num),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("weights", [(0.1, 0.2, 0.5), (1.0, 3.0, 3.0), (0.3,) * 7])
+def test_among_many_items_each_is_asked_its_own(weights):
+    """A running sum over all of them is off by more than what is drawn now and then."""
+    num, count = 30_000, len(weights)
+    table = Table([Shard(many(num, weights), 0), Shard(many(num, weights), 640 * num)])
+    items = np.arange(2 * num)
+    first = table.conversations(items, Least(np.random.PCG64(0)))
+    assert first.tolist() == (items * count).tolist()
+    drawn = table.conversations(items, np.random.default_rng(1))
+    assert (drawn // count == items).all()
+    expected = np.array(weights) / sum(weights)
+    assert np.allclose(np.bincount(drawn % count) / len(items), expected, atol=0.01)
+
+
+def test_a_conversation_about_another_sound_is_refused(tmp_path):
+    arrays = shard(tmp_path / "a.npz", 5, (1.0, 2.0))
+    right = Shard(arrays, 0).picked(0, 0)
+    wrong = replace(right, windows=Shard(arrays, 0).picked(1, 2).windows)
+    rng = np.random.default_rng(0)
+    make_plan([right], SHORT, rng, vocab_size=50, placeholder=57)
+    with pytest.raises(AssertionError, match="25 places of audio tokens for 50"):
+        make_plan([wrong], SHORT, rng, vocab_size=50, placeholder=57)

@@ -22,8 +22,9 @@ from audioflamingo.world.tract import (
     tract_share,
     whispers,
 )
-from audioflamingo.world.tract_flite import segments_of
+from audioflamingo.world.tract_flite import Segment, segments_of
 from audioflamingo.world.tract_phones import NOISES, PHONES
+from audioflamingo.world.tract_plan import planned
 from audioflamingo.world.tract_sound import NUM_BINS, noise_shapes
 from audioflamingo.world.voices import EngineMissingError, Speaker, draw_speaker, open_engine, speak
 from audioflamingo.world.word_times import speak_timed
@@ -144,6 +145,16 @@ def test_noises_have_the_level_of_the_table():
 def test_characters_that_nobody_can_say_are_passed_over():
     assert segments_of("yes 漢") == segments_of("yes ")
     assert len(speak("yes 漢", clear_speaker(1, "male"))) > 3_000
+
+
+def test_a_word_without_voice_has_no_pitch_to_be_centred():
+    segments = [Segment("pau", 0.1), Segment("p", 0.1, word=0, spelling="pst"), Segment("s", 0.15, word=0),
+                Segment("t", 0.1, word=0), Segment("pau", 0.1)]  # fmt: skip
+    speaker = clear_speaker(1, "male")
+    saying = person(speaker.voice, speaker.sex).saying
+    plan = planned(segments, "pst", speaker, saying, np.random.default_rng(0))
+    assert np.isfinite(plan.tracks.f0).all()
+    assert [name for name, _ in plan.phones][1:4] == ["p", "s", "t"]
 
 
 @pytest.mark.parametrize("text", ["...", "漢字", "?!"])
