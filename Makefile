@@ -32,7 +32,7 @@ examples: .venv/dev.stamp
 	$(BIN)/python -m audioflamingo.world.examples --out examples
 	$(BIN)/python -m audioflamingo.eval.examples --folder examples
 
-# The embedded model from nothing: 63 minutes of training on one H200 with 16 cores, in pieces; the same command goes on.
+# The embedded model from nothing: 85 minutes of training on one H200 with 16 cores, in pieces; the same command goes on.
 nano: .venv/dev.stamp
 	$(BIN)/python -m audioflamingo.train.nano_schedule --work runs/nano --workers $$(( $$(nproc) > 4 ? $$(nproc) - 3 : 1 )) \
 		--pool-hours 420 --keep-hours 330 --first-hours 2

@@ -18,6 +18,7 @@ NO_SPEECH = frozenset(
         *(f"the {thing} does not contain any speech" for thing in _THINGS),
         "no speech detected", "no speech is heard", "no speech can be heard", "no speech was detected",
         "no one is speaking", "nobody is speaking",
+        "nothing recognisable only noise",  # what the embedded model says of noise and silence, whatever is asked
     }
 )  # fmt: skip
 

@@ -26,7 +26,7 @@ USER, ASSISTANT, END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_en
 PLACEHOLDER = "<sound>"
 OPTION = re.compile(r"\([A-H]\) ")
 LETTER_WEIGHT, ANSWER_WEIGHT = 5, 3
-THOUGHTS_END = "</think>\n"
+THOUGHTS_BEGIN, THOUGHTS_END = "<think>\n", "</think>\n"
 CTC_ALPHABET = " abcdefghijklmnopqrstuvwxyz'"  # label 0 is the blank
 
 Samples = npt.NDArray[np.int16]
@@ -65,6 +65,8 @@ class Ask:
         clips: indices of the clips that come with it, in order.
         is_given: whether the answer is an example of the user's, which is not learnt.
         times: how much its tokens count.
+        thought: share of its thoughts that is there before they are ended, as a budget does; 1 is all. What then
+            stands of them is not learnt, only what is answered behind that.
     """
 
     question: str
@@ -72,6 +74,7 @@ class Ask:
     clips: tuple[int, ...] = ()
     is_given: bool = False
     times: int = 1
+    thought: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +175,8 @@ def _answer(ask: Ask, tokenizer: Encodes) -> list[tuple[list[int], int]]:
     thoughts, closed, answer = text.rpartition(THOUGHTS_END)
     begin = len(tokenizer.encode(thoughts + closed)) if closed else 0
     weight = ANSWER_WEIGHT if closed else 1
+    if closed and ask.thought < 1.0:
+        return [(_ended(tokenizer.encode(thoughts), ask.thought, tokenizer), 0), (ids[begin:], weight)]
     if not OPTION.match(answer):
         return [(ids[:begin], ask.times), (ids[begin:], ask.times * weight)]
     letter = len(tokenizer.encode(thoughts + closed + answer[:2])) - 1
@@ -179,6 +184,13 @@ def _answer(ask: Ask, tokenizer: Encodes) -> list[tuple[list[int], int]]:
         (ids[:begin], 1), (ids[begin:letter], weight), (ids[letter : letter + 1], LETTER_WEIGHT * weight),
         (ids[letter + 1 :], weight),
     ]  # fmt: skip
+
+
+def _ended(thoughts: list[int], share: float, tokenizer: Encodes) -> list[int]:
+    """A share of the thoughts, at least their tag, with the end of a line and the closing tag behind them."""
+    line = tokenizer.encode("\n")
+    kept = thoughts[: max(len(tokenizer.encode(THOUGHTS_BEGIN)), round(share * len(thoughts)))]
+    return [*kept, *([] if kept[-1:] == line else line), *tokenizer.encode(THOUGHTS_END)]
 
 
 @dataclass(frozen=True, eq=False)

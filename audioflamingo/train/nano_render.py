@@ -53,6 +53,7 @@ SHORT_S, SHORT_TIMES, LONG_TIMES, NUM_TIMES = 30.0, 0.5, 0.25, 2
 PLAINLY_SHARE = 0.15  # of conversations about clips of which all can be named: they begin with "What do you hear?"
 AT_ONCE_SHARE = 0.7  # of the conversations about several clips: all come with the first question
 DRILL_SHARE = 0.45  # of what is spoken in plain scenes: words to practise with instead of a sentence
+ENDED_SHARE = 0.25  # of conversations with thoughts: these are ended somewhere, as a budget does
 TRANSCRIPT_TIMES = 2  # how much a token of a plain scene's transcript counts
 POINTING_TIMES = 4  # how much one of an answer that is nothing but which clip or label
 COMPARABLE = ("several_clips", "by_example")  # tasks whose clips have levels and voices that can be compared
@@ -213,6 +214,7 @@ def _skill_item(name: str, world: World, seed: tuple[int, ...], rng: random.Rand
     times: list[tuple[list[Ask], float]] = []
     if name == "think":
         more = _thoughts(made.clips[0], job)
+        own, more = [(_ended(asks, rng), weight) for asks, weight in own], [_ended(asks, rng) for asks in more]
     elif len(made.clips) > 1:
         more = [_across(made.clips, job, comparable=name in COMPARABLE) for _ in range(NUM_CONVERSATIONS)]
     else:
@@ -229,6 +231,11 @@ def _thoughts(clip: Timeline, job: Job) -> list[list[Ask]]:
     turns = [turn for turn in every_turn(clip, job) if turn.rule in STEPS]
     turns = job.asking.sample(turns, min(len(turns), NUM_CONVERSATIONS))
     return [[Ask(turn.question, turn.answer)] for turn in (reasoned(turn, clip) for turn in turns)]
+
+
+def _ended(asks: list[Ask], rng: random.Random) -> list[Ask]:
+    """Some with their thoughts ended early: what is heard is still there to be answered by."""
+    return [replace(ask, thought=rng.random()) for ask in asks] if rng.random() < ENDED_SHARE else asks
 
 
 def _across(clips: Sequence[Timeline], job: Job, *, comparable: bool) -> list[Ask]:

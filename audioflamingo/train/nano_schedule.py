@@ -6,7 +6,7 @@
     python -m audioflamingo.train.nano_schedule --resume small --work runs/nano   # on the next machine
 
 A piece that has ended is not run again, and one that was broken off goes on from its last state, so the same command
-resumes whatever stopped it. 63 minutes of training on one H200 in all; on smaller machines the same steps take longer.
+resumes whatever stopped it. 85 minutes of training on one H200 in all; on smaller machines the same steps take longer.
 Where a machine is lent for less than that, WORK/out/all/small is what to take away: another one goes on from it.
 """
 
@@ -65,15 +65,19 @@ SCHEDULE = (
     ScheduledPiece("7-refine", "refine", 440),
     ScheduledPiece("8-refine-end", "refine", 440, 880, after_s=440),
     ScheduledPiece("9-refine-end", "refine", 440, 880),
-    ScheduledPiece("10-think", "think", 120, 60),
+    ScheduledPiece("10-finish", "finish", 440, 1_320, after_s=880),
+    ScheduledPiece("11-finish", "finish", 440, 1_320, after_s=440),
+    ScheduledPiece("12-finish-end", "finish", 440, 1_320),
+    ScheduledPiece("13-think", "think", 120, 60),
 )
 # What every stage does, not what the model can become by it.
 SHORT = (
     ScheduledPiece("1-from-nothing", "from_nothing", 250),
     ScheduledPiece("2-all-tasks", "all_tasks", 130),
     ScheduledPiece("3-chat", "chat", 50),
-    ScheduledPiece("4-refine-end", "refine", 100, 70),
-    ScheduledPiece("5-think", "think", 40, 25),
+    ScheduledPiece("4-refine", "refine", 40),
+    ScheduledPiece("5-finish-end", "finish", 60, 60),
+    ScheduledPiece("6-think", "think", 40, 25),
 )
 
 

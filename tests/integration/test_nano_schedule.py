@@ -31,13 +31,15 @@ def test_two_hours_in_pieces_of_ten_minutes():
     assert sum(piece.piece_s for piece in SCHEDULE) < 7_200
     *pieces, think = SCHEDULE
     assert think.recipe == "think"
-    ending = [piece for piece in pieces if piece.decay_s]
-    assert ending == pieces[-len(ending) :]
-    left = sum(piece.piece_s for piece in ending)
-    assert {piece.decay_s for piece in ending} == {left}  # from the first of them on
-    for piece in ending:
-        left -= piece.piece_s
-        assert piece.after_s == left
+    assert pieces[-1].decay_s > pieces[-1].after_s == 0
+    for recipe in ("refine", "finish"):  # twice rates fall to their end, and rise again in between
+        ending = [piece for piece in pieces if piece.decay_s and piece.recipe == recipe]
+        left = sum(piece.piece_s for piece in ending)
+        assert {piece.decay_s for piece in ending} == {left}  # from the first of them on
+        for piece in ending:
+            left -= piece.piece_s
+            assert piece.after_s == left
+    assert {piece.recipe for piece in pieces if piece.decay_s} == {"refine", "finish"}
 
 
 def test_the_short_way_has_every_stage_in_the_same_order_and_takes_ten_minutes():

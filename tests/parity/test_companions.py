@@ -46,7 +46,7 @@ def test_the_defaults_of_generation_are_what_transformers_reads(nano):
 
 
 def test_the_embedded_model_holds_what_is_written_today(nano, tmp_path):
-    pieces = {"transcription": {"at_once_s": 20.0, "overlap_s": 3.0, "piece_s": 15.0}}
+    pieces = {"transcription": {"at_once_s": 20.0, "overlap_s": 4.0, "piece_s": 20.0}}
     written = generation_config(Tokenizer.from_folder(nano)) | pieces, processor_config(load_config(nano))
     write_companions(tmp_path, load_config(nano), nano)
     for name, values in zip(WRITTEN, written, strict=True):

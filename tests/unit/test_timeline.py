@@ -114,9 +114,6 @@ def test_the_embedded_model_hears_music_in_its_lane_alone(music_in_silence):
     assert all(5 <= event.start_s < event.end_s <= end_s + 1 for event in lanes["music"])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the beginning of music behind silence is named as a single sound (docs/nano.md)"
-)
 def test_the_embedded_model_hears_how_long_music_plays(music_in_silence):
     lanes, end_s = music_in_silence
     overlap_s = sum(min(event.end_s, end_s) - max(event.start_s, 6.0) for event in lanes["music"])

@@ -193,3 +193,23 @@ def test_a_rate_of_nothing_leaves_matrices_as_they_are():
 def test_levels_are_steps_of_3_db(level_db, step):
     tone = np.sin(np.arange(16_000) * 0.3) * np.sqrt(2.0) * 10.0 ** (level_db / 20.0)
     assert level_step(tone.astype(np.float32)) == step
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8, 0.99])
+def test_of_thoughts_that_were_ended_only_the_answer_is_learnt(share):
+    tokenizer = PlainTokenizer(resolve("nano") / "tokenizer.json")
+    thoughts = "<think>\n[0.0s - 1.0s] a dog barking (1).\n[2.0s - 3.0s] a dog barking (2).\n"
+    asked = Ask("How many dogs?", f"{thoughts}</think>\nTwo.", thought=share)
+    made = conversation([asked], [], tokenizer)
+    answer, closing = tokenizer.encode("Two.<|im_end|>"), tokenizer.encode("\n</think>\n")
+    num_before = len(made.ids) - len(answer)
+    assert made.ids[num_before:].tolist() == answer
+    assert made.learnt.tolist() == [0] * num_before + [ANSWER_WEIGHT] * len(answer)
+    assert made.ids[num_before - len(closing) : num_before].tolist() == closing
+    whole = conversation([replace(asked, thought=1.0)], [], tokenizer).ids
+    before = num_before - len(closing)
+    assert made.ids[:before].tolist() == whole[:before].tolist()
+    left_out = len(whole) - len(made.ids)
+    opening = len(tokenizer.encode("<think>\n"))
+    most = len(tokenizer.encode(thoughts)) - opening
+    assert left_out == pytest.approx(min(most, (1 - share) * (most + opening)), abs=1.6)

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from audioflamingo.model.weights import resolve
@@ -67,11 +68,18 @@ def test_minutes_of_sound_are_asked_more_at_once(tokenizer):
 
 def test_a_scene_to_think_about_is_asked_several_questions(tokenizer):
     items = [item_of("think", (7, index), tokenizer) for index in range(3)]
-    opening = tokenizer.encode("<think>\n")
+    opening, closing = tokenizer.encode("<think>\n"), tokenizer.encode("</think>\n")
+    ended = []
     for item in items:
         assert len(item.conversations) > 2
         for one in item.conversations:
-            assert one.ids[one.learnt > 0].tolist()[: len(opening)] == opening
+            learnt = one.ids[one.learnt > 0].tolist()
+            ended.append(learnt[: len(opening)] != opening)
+            if ended[-1]:  # their thoughts stand there, and only what is answered behind them is learnt
+                first = int(np.flatnonzero(one.learnt)[0])
+                assert one.ids[first - len(closing) : first].tolist() == closing
+                assert (one.learnt[first:] > 0).all()
+    assert 0 < sum(ended) < 0.5 * len(ended)
 
 
 def clips_and_job(name, index):
