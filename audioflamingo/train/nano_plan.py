@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from audioflamingo.config import ENCODER_FRAMES_PER_WINDOW
+from audioflamingo.train.nano_items import SAMPLES_PER_TOKEN
 from audioflamingo.train.nano_labels import FRAME_INDEX
 
-SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN = 320, 640  # encoder frames of 20 ms, audio tokens of 40 ms
+SAMPLES_PER_FRAME = 320  # encoder frames of 20 ms
 GAP_FRAMES = 2  # mel frames between windows: one that the last convolution sees, one that is silence to the next
 NUM_CLOCKS = 512
 REST_TOKENS = 512  # what is left over is attended to in pieces of so many: work that nobody needs

@@ -40,7 +40,7 @@ def melody(parts: list[Part], num: int, text: str, speaker: Speaker, saying: Say
     if saying.recorded:
         line = _level_pieces(line, parts)
     voiced = [line[part.first : part.last] for part in parts if part.phone.voice_db is not None]
-    line -= float(np.median(np.concatenate(voiced))) if voiced else 0.0  # "psst" has none
+    line -= float(np.median(np.concatenate(voiced))) if voiced else 0.0  # a made-up word may have none
     f0 = saying.pitch_hz * speaker.pitch * 2.0 ** (line / 12.0)
     return np.clip(f0, LOWEST_HZ, HIGHEST_HZ).astype(np.float32)
 
